@@ -1,0 +1,3 @@
+//! The heliograph agent.
+
+fn main() {}
