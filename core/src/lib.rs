@@ -1,4 +1,5 @@
 //! The foundation of heliograph: metric model, plugin traits, filters, configuration sections.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
+pub mod glob;
 pub mod number;
