@@ -46,20 +46,11 @@ impl GlobSet {
     /// Compiles a list of patterns; every character of `separators` stops `*` and `?`.
     ///
     /// Fails on a malformed class or an unclosed `{`.
-    pub fn new<S: AsRef<str>>(
-        patterns: impl IntoIterator<Item = S>,
-        separators: &str,
-    ) -> Result<Self, GlobError> {
+    pub fn new<S: AsRef<str>>(patterns: impl IntoIterator<Item = S>, separators: &str) -> Result<Self, GlobError> {
         let patterns: Vec<S> = patterns.into_iter().collect();
-        let plain = separators.is_empty()
-            && !patterns
-                .iter()
-                .any(|pattern| has_wildcard(pattern.as_ref()));
+        let plain = separators.is_empty() && !patterns.iter().any(|pattern| has_wildcard(pattern.as_ref()));
         let separators: Vec<char> = separators.chars().collect();
-        let mut set = Self {
-            is_empty: patterns.is_empty(),
-            ..Self::default()
-        };
+        let mut set = Self { is_empty: patterns.is_empty(), ..Self::default() };
         for pattern in &patterns {
             let pattern = pattern.as_ref();
             if plain {
@@ -129,13 +120,8 @@ impl IncludeExclude {
     /// Whether `text` passes both lists.
     #[inline]
     pub fn passes(&self, text: &[u8]) -> bool {
-        self.include
-            .as_ref()
-            .is_none_or(|include| include.matches(text))
-            && !self
-                .exclude
-                .as_ref()
-                .is_some_and(|exclude| exclude.matches(text))
+        self.include.as_ref().is_none_or(|include| include.matches(text))
+            && !self.exclude.as_ref().is_some_and(|exclude| exclude.matches(text))
     }
 
     /// Whether everything passes because both lists are empty.
@@ -159,17 +145,11 @@ enum Glob {
     /// No wildcard.
     Exact(Box<[u8]>),
     /// `prefix*suffix` without separators, either part possibly empty.
-    Around {
-        prefix: Box<[u8]>,
-        suffix: Box<[u8]>,
-    },
+    Around { prefix: Box<[u8]>, suffix: Box<[u8]> },
     /// `*infix*` without separators.
     Contains(Box<memchr::memmem::Finder<'static>>),
     /// Anything else.
-    General {
-        tokens: Vec<Token>,
-        separators: Box<[char]>,
-    },
+    General { tokens: Vec<Token>, separators: Box<[char]> },
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -198,11 +178,7 @@ enum Members {
 
 impl Glob {
     fn new(pattern: &str, separators: &[char]) -> Result<Self, GlobError> {
-        let mut parser = Parser {
-            pattern,
-            rest: pattern.char_indices().peekable(),
-            depth: 0,
-        };
+        let mut parser = Parser { pattern, rest: pattern.char_indices().peekable(), depth: 0 };
         let mut tokens = parser.sequence()?;
         if tokens == [Token::One] {
             tokens = vec![Token::OneOrNone];
@@ -216,37 +192,18 @@ impl Glob {
         match tokens.as_slice() {
             [] => Self::Exact(Box::default()),
             [Literal(text)] => Self::Exact(text.as_slice().into()),
-            [Run] if free => Self::Around {
-                prefix: Box::default(),
-                suffix: Box::default(),
-            },
-            [AnyRun] => Self::Around {
-                prefix: Box::default(),
-                suffix: Box::default(),
-            },
-            [Literal(prefix), Run] if free => Self::Around {
-                prefix: prefix.as_slice().into(),
-                suffix: Box::default(),
-            },
-            [Literal(prefix), AnyRun] => Self::Around {
-                prefix: prefix.as_slice().into(),
-                suffix: Box::default(),
-            },
-            [Run, Literal(suffix)] if free => Self::Around {
-                prefix: Box::default(),
-                suffix: suffix.as_slice().into(),
-            },
-            [Literal(prefix), Run, Literal(suffix)] if free => Self::Around {
-                prefix: prefix.as_slice().into(),
-                suffix: suffix.as_slice().into(),
-            },
+            [Run] if free => Self::Around { prefix: Box::default(), suffix: Box::default() },
+            [AnyRun] => Self::Around { prefix: Box::default(), suffix: Box::default() },
+            [Literal(prefix), Run] if free => Self::Around { prefix: prefix.as_slice().into(), suffix: Box::default() },
+            [Literal(prefix), AnyRun] => Self::Around { prefix: prefix.as_slice().into(), suffix: Box::default() },
+            [Run, Literal(suffix)] if free => Self::Around { prefix: Box::default(), suffix: suffix.as_slice().into() },
+            [Literal(prefix), Run, Literal(suffix)] if free => {
+                Self::Around { prefix: prefix.as_slice().into(), suffix: suffix.as_slice().into() }
+            }
             [Run, Literal(infix), Run] if free => {
                 Self::Contains(Box::new(memchr::memmem::Finder::new(infix).into_owned()))
             }
-            _ => Self::General {
-                tokens,
-                separators: separators.into(),
-            },
+            _ => Self::General { tokens, separators: separators.into() },
         }
     }
 
@@ -255,9 +212,7 @@ impl Glob {
         match self {
             Self::Exact(exact) => **exact == *text,
             Self::Around { prefix, suffix } => {
-                text.len() >= prefix.len() + suffix.len()
-                    && text.starts_with(prefix)
-                    && text.ends_with(suffix)
+                text.len() >= prefix.len() + suffix.len() && text.starts_with(prefix) && text.ends_with(suffix)
             }
             Self::Contains(infix) => infix.find(text).is_some(),
             Self::General { tokens, separators } => {
@@ -411,11 +366,7 @@ impl Parser<'_> {
                     while self.rest.next_if(|&(_, next)| next == '*').is_some() {
                         stars += 1;
                     }
-                    tokens.push(if stars == 1 {
-                        Token::Run
-                    } else {
-                        Token::AnyRun
-                    });
+                    tokens.push(if stars == 1 { Token::Run } else { Token::AnyRun });
                 }
                 '?' => tokens.push(Token::One),
                 '[' => tokens.push(self.class(offset)?),
@@ -471,11 +422,7 @@ impl Parser<'_> {
     }
 
     fn error(&self, offset: usize, problem: &'static str) -> GlobError {
-        GlobError {
-            pattern: self.pattern.to_owned(),
-            offset,
-            problem,
-        }
+        GlobError { pattern: self.pattern.to_owned(), offset, problem }
     }
 }
 
@@ -500,16 +447,10 @@ mod tests {
     fn check(pattern: &str, separators: &str, hits: &[&str], misses: &[&str]) {
         let set = GlobSet::new([pattern], separators).unwrap();
         for hit in hits {
-            assert!(
-                set.matches(hit.as_bytes()),
-                "{pattern} should match {hit:?}"
-            );
+            assert!(set.matches(hit.as_bytes()), "{pattern} should match {hit:?}");
         }
         for miss in misses {
-            assert!(
-                !set.matches(miss.as_bytes()),
-                "{pattern} should not match {miss:?}"
-            );
+            assert!(!set.matches(miss.as_bytes()), "{pattern} should not match {miss:?}");
         }
     }
 
@@ -579,26 +520,11 @@ mod tests {
     #[test]
     fn invalid_patterns_name_the_place() {
         let error = |pattern: &str| GlobSet::new([pattern], "").unwrap_err().to_string();
-        assert_eq!(
-            error("a[b"),
-            "invalid glob \"a[b\": `[` is not closed at byte 1"
-        );
-        assert_eq!(
-            error("[]"),
-            "invalid glob \"[]\": the class is empty at byte 0"
-        );
-        assert_eq!(
-            error("[!]"),
-            "invalid glob \"[!]\": the class is empty at byte 0"
-        );
-        assert_eq!(
-            error("[c-a]"),
-            "invalid glob \"[c-a]\": the range falls at byte 0"
-        );
-        assert_eq!(
-            error("*{a,b"),
-            "invalid glob \"*{a,b\": `{` is not closed at byte 1"
-        );
+        assert_eq!(error("a[b"), "invalid glob \"a[b\": `[` is not closed at byte 1");
+        assert_eq!(error("[]"), "invalid glob \"[]\": the class is empty at byte 0");
+        assert_eq!(error("[!]"), "invalid glob \"[!]\": the class is empty at byte 0");
+        assert_eq!(error("[c-a]"), "invalid glob \"[c-a]\": the range falls at byte 0");
+        assert_eq!(error("*{a,b"), "invalid glob \"*{a,b\": `{` is not closed at byte 1");
         assert!(error("[a-cx]").contains("a range has to be all of its class"));
         assert!(error("[a-]").contains("a range has to be all of its class"));
         assert!(error(&format!("*{}", "{".repeat(100))).contains("nested too deeply"));
@@ -623,12 +549,7 @@ mod tests {
     }
 
     /// Backtracking over characters, the rules as the table tells them.
-    fn naive(
-        tokens: &[Token],
-        separators: &[char],
-        text: &[char],
-        rest: &dyn Fn(&[char]) -> bool,
-    ) -> bool {
+    fn naive(tokens: &[Token], separators: &[char], text: &[char], rest: &dyn Fn(&[char]) -> bool) -> bool {
         let Some((token, following)) = tokens.split_first() else {
             return rest(text);
         };
@@ -638,20 +559,16 @@ mod tests {
                 let literal: Vec<char> = str::from_utf8(literal).unwrap().chars().collect();
                 text.strip_prefix(literal.as_slice()).is_some_and(go_on)
             }
-            Token::One | Token::Class { .. } => text.split_first().is_some_and(|(&first, text)| {
-                token.accepts(Some(first), separators) && go_on(text)
-            }),
-            Token::OneOrNone => {
-                text.is_empty() || text.len() == 1 && !separators.contains(&text[0])
+            Token::One | Token::Class { .. } => {
+                text.split_first().is_some_and(|(&first, text)| token.accepts(Some(first), separators) && go_on(text))
             }
+            Token::OneOrNone => text.is_empty() || text.len() == 1 && !separators.contains(&text[0]),
             Token::Run | Token::AnyRun => (0..=text.len())
-                .take_while(|&at| {
-                    at == 0 || *token == Token::AnyRun || !separators.contains(&text[at - 1])
-                })
+                .take_while(|&at| at == 0 || *token == Token::AnyRun || !separators.contains(&text[at - 1]))
                 .any(|at| go_on(&text[at..])),
-            Token::Alternatives(alternatives) => alternatives
-                .iter()
-                .any(|alternative| naive(alternative, separators, text, &go_on)),
+            Token::Alternatives(alternatives) => {
+                alternatives.iter().any(|alternative| naive(alternative, separators, text, &go_on))
+            }
         }
     }
 

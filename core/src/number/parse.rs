@@ -37,10 +37,7 @@ pub fn parse_uint10(text: &[u8]) -> Result<u64, NumberError> {
     }
     for &byte in rest {
         let digit = u64::from(decimal_digit(byte)?);
-        value = value
-            .checked_mul(10)
-            .and_then(|value| value.checked_add(digit))
-            .ok_or(NumberError::Range)?;
+        value = value.checked_mul(10).and_then(|value| value.checked_add(digit)).ok_or(NumberError::Range)?;
     }
     Ok(value)
 }
@@ -107,8 +104,8 @@ pub fn parse_bool(text: &[u8]) -> Result<bool, NumberError> {
 
 /// Powers of ten that a double holds exactly.
 const EXACT_POWERS: [f64; 23] = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
-    1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20,
+    1e21, 1e22,
 ];
 
 /// The hot path: `[sign] digits [. digits]` whose digits, read as one integer, a double holds exactly.
@@ -146,15 +143,8 @@ fn parse_any_float(text: &[u8]) -> Result<f64, NumberError> {
     let (negative, unsigned) = split_sign(text);
     let signed = unsigned.len() < text.len();
     match unsigned {
-        [b'i' | b'I', ..]
-            if unsigned.eq_ignore_ascii_case(b"inf")
-                || unsigned.eq_ignore_ascii_case(b"infinity") =>
-        {
-            Ok(if negative {
-                f64::NEG_INFINITY
-            } else {
-                f64::INFINITY
-            })
+        [b'i' | b'I', ..] if unsigned.eq_ignore_ascii_case(b"inf") || unsigned.eq_ignore_ascii_case(b"infinity") => {
+            Ok(if negative { f64::NEG_INFINITY } else { f64::INFINITY })
         }
         [b'n' | b'N', ..] if !signed && unsigned.eq_ignore_ascii_case(b"nan") => Ok(f64::NAN),
         [b'0', b'x' | b'X', ..] => {
@@ -186,11 +176,7 @@ fn parse_decimal(text: &[u8]) -> Result<f64, NumberError> {
     }
     let digits = str::from_utf8(digits).map_err(|_| NumberError::Syntax)?;
     let value: f64 = digits.parse().map_err(|_| NumberError::Syntax)?;
-    if value.is_finite() {
-        Ok(value)
-    } else {
-        Err(NumberError::Range)
-    }
+    if value.is_finite() { Ok(value) } else { Err(NumberError::Range) }
 }
 
 /// `0x1.8p3`: hexadecimal digits with an optional point and a mandatory binary exponent.
@@ -199,10 +185,7 @@ fn parse_hexadecimal(text: &[u8]) -> Result<f64, NumberError> {
         return Err(NumberError::Syntax);
     }
     let digits = &text[2..];
-    let mark = digits
-        .iter()
-        .position(|byte| matches!(byte, b'p' | b'P'))
-        .ok_or(NumberError::Syntax)?;
+    let mark = digits.iter().position(|byte| matches!(byte, b'p' | b'P')).ok_or(NumberError::Syntax)?;
     let (digits, exponent_text) = (&digits[..mark], &digits[mark + 1..]);
 
     // 64 bits of mantissa and a sticky bit are more than rounding needs.
@@ -251,37 +234,21 @@ fn round_binary(mantissa: u64, sticky: bool, exponent: i64) -> Result<f64, Numbe
         return Err(NumberError::Range);
     }
     // Subnormal numbers keep fewer bits: every step below the least exponent costs one.
-    let kept = if power >= -1022 {
-        53
-    } else {
-        (53 + power + 1022).max(-1)
-    };
+    let kept = if power >= -1022 { 53 } else { (53 + power + 1022).max(-1) };
     if kept < 0 {
         return Ok(0.0);
     }
     let dropped = 64 - kept as u32;
     let (quotient, half, rest) = match dropped {
         64 => (0, 1u64 << 63, mantissa),
-        _ => (
-            mantissa >> dropped,
-            1u64 << (dropped - 1),
-            mantissa & ((1 << dropped) - 1),
-        ),
+        _ => (mantissa >> dropped, 1u64 << (dropped - 1), mantissa & ((1 << dropped) - 1)),
     };
     let up = rest > half || (rest == half && (sticky || quotient & 1 == 1));
     let significand = quotient + u64::from(up);
     // Adding, not joining: a carry out of the significand is the next exponent, as the encoding wants it.
-    let bits = if power >= -1022 {
-        ((power + 1022) as u64) << 52
-    } else {
-        0
-    } + significand;
+    let bits = if power >= -1022 { ((power + 1022) as u64) << 52 } else { 0 } + significand;
     let value = f64::from_bits(bits);
-    if value.is_finite() {
-        Ok(value)
-    } else {
-        Err(NumberError::Range)
-    }
+    if value.is_finite() { Ok(value) } else { Err(NumberError::Range) }
 }
 
 fn split_sign(text: &[u8]) -> (bool, &[u8]) {
@@ -300,11 +267,7 @@ fn decimal_digit(byte: u8) -> Result<u8, NumberError> {
 }
 
 fn signed(negative: bool, magnitude: u64) -> Result<i64, NumberError> {
-    let value = if negative {
-        0i64.checked_sub_unsigned(magnitude)
-    } else {
-        i64::try_from(magnitude).ok()
-    };
+    let value = if negative { 0i64.checked_sub_unsigned(magnitude) } else { i64::try_from(magnitude).ok() };
     value.ok_or(NumberError::Range)
 }
 
@@ -392,9 +355,9 @@ mod tests {
     #[test]
     fn texts_that_are_no_float() {
         for text in [
-            "", "+", "-", ".", "-.", "e1", "1e", "1e+", "1e1.5", "0x10", "0x1p", "0xp1", "+nan",
-            "-nan", "infi", "infinit", "1__0", "_1", "1_", "1_.5", "1._5", "1e_5", " 1", "1 ",
-            "1,5", "1.2.3", "--1", "+-1", "1f", "0x", "0x_p1", "0x1p_1", "é",
+            "", "+", "-", ".", "-.", "e1", "1e", "1e+", "1e1.5", "0x10", "0x1p", "0xp1", "+nan", "-nan", "infi",
+            "infinit", "1__0", "_1", "1_", "1_.5", "1._5", "1e_5", " 1", "1 ", "1,5", "1.2.3", "--1", "+-1", "1f",
+            "0x", "0x_p1", "0x1p_1", "é",
         ] {
             assert_eq!(float(text), "syntax", "{text}");
         }
@@ -405,22 +368,12 @@ mod tests {
         assert_eq!(parse_int10(b"-9223372036854775808"), Ok(i64::MIN));
         assert_eq!(parse_int10(b"+9223372036854775807"), Ok(i64::MAX));
         assert_eq!(parse_int10(b"9223372036854775808"), Err(NumberError::Range));
-        assert_eq!(
-            parse_int10(b"-9223372036854775809"),
-            Err(NumberError::Range)
-        );
+        assert_eq!(parse_int10(b"-9223372036854775809"), Err(NumberError::Range));
         assert_eq!(parse_uint10(b"18446744073709551615"), Ok(u64::MAX));
-        assert_eq!(
-            parse_uint10(b"18446744073709551616"),
-            Err(NumberError::Range)
-        );
+        assert_eq!(parse_uint10(b"18446744073709551616"), Err(NumberError::Range));
         assert_eq!(parse_uint10(b"00000000000000000000000007"), Ok(7));
         for text in ["", "-", "+", "1_0", "0x1", "1.0", " 1", "--1"] {
-            assert_eq!(
-                parse_int10(text.as_bytes()),
-                Err(NumberError::Syntax),
-                "{text}"
-            );
+            assert_eq!(parse_int10(text.as_bytes()), Err(NumberError::Syntax), "{text}");
         }
         assert_eq!(parse_uint10(b"+1"), Err(NumberError::Syntax));
     }

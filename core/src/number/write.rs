@@ -73,9 +73,7 @@ const EXACT_INTEGERS: f64 = 9_007_199_254_740_992.0;
 #[inline]
 fn write_small_integer(out: &mut Vec<u8>, value: f64, bound: f64) -> bool {
     let integer = value as i64;
-    let is_small = integer as f64 == value
-        && value.abs() < bound
-        && (integer != 0 || value.is_sign_positive());
+    let is_small = integer as f64 == value && value.abs() < bound && (integer != 0 || value.is_sign_positive());
     if is_small {
         write_i64(out, integer);
     }
@@ -152,17 +150,8 @@ impl Decimal {
         while count > 1 && digits[count - 1] == b'0' {
             count -= 1;
         }
-        let exponent = if count == 0 {
-            0
-        } else {
-            before_point - 1 + power
-        };
-        Self {
-            negative,
-            digits,
-            count: count.max(1),
-            exponent,
-        }
+        let exponent = if count == 0 { 0 } else { before_point - 1 + power };
+        Self { negative, digits, count: count.max(1), exponent }
     }
 
     fn digits(&self) -> &[u8] {
@@ -246,14 +235,8 @@ mod tests {
 
     #[test]
     fn a_tie_of_two_shortest_texts_goes_to_the_even_digit() {
-        assert_eq!(
-            text(write_plain_f64, 2668328433827413.0 / 4.0),
-            "667082108456853.2"
-        );
-        assert_eq!(
-            text(write_plain_f64, 2668328433827415.0 / 4.0),
-            "667082108456853.8"
-        );
+        assert_eq!(text(write_plain_f64, 2668328433827413.0 / 4.0), "667082108456853.2");
+        assert_eq!(text(write_plain_f64, 2668328433827415.0 / 4.0), "667082108456853.8");
     }
 
     #[test]
@@ -302,24 +285,14 @@ mod tests {
     fn plain_agrees_with_the_standard_library_on_random_bits() {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         for round in 0..20_000u32 {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             // Every other number is of everyday size.
-            let value = if round % 2 == 0 {
-                f64::from_bits(state)
-            } else {
-                (state >> 40) as f64 / 128.0
-            };
+            let value = if round % 2 == 0 { f64::from_bits(state) } else { (state >> 40) as f64 / 128.0 };
             if value.is_finite() {
                 let (ours, theirs) = (text(write_plain_f64, value), format!("{value}"));
                 // Halfway between two shortest texts Go and we take the even digit, the standard library the higher.
                 assert_eq!(ours.len(), theirs.len(), "{ours} {theirs}");
-                assert_eq!(
-                    ours.parse::<f64>().unwrap().to_bits(),
-                    value.to_bits(),
-                    "{ours} {theirs}"
-                );
+                assert_eq!(ours.parse::<f64>().unwrap().to_bits(), value.to_bits(), "{ours} {theirs}");
             }
         }
     }
