@@ -4,3 +4,4 @@
 pub mod glob;
 pub mod number;
 pub mod rounding;
+pub mod timestamp;

@@ -7,6 +7,7 @@
 mod parse;
 mod write;
 
+pub(crate) use parse::underscores_separate_digits;
 pub use parse::{
     NumberError, parse_bool, parse_float, parse_int_auto, parse_int10, parse_uint_auto,
     parse_uint10,
