@@ -1,1 +1,4 @@
-//! The foundation of heliograph.
+//! The foundation of heliograph: metric model, plugin traits, filters, configuration sections.
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
+
+pub mod config;
