@@ -23,6 +23,11 @@ impl Selection {
         Self { filter, rename, memo: SeriesMemo::default() }
     }
 
+    /// The filter, for its rules on fields.
+    pub fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
     /// Whether every metric passes unchanged.
     pub fn is_open(&self) -> bool {
         self.filter.is_open() && self.rename.is_empty()
