@@ -1,1 +1,3 @@
 //! What several plugins share.
+
+pub mod go_regex;
