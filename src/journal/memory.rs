@@ -212,7 +212,9 @@ mod tests {
         let (journal, mut readers) = Journal::new(vec![slot(|b| Some(b.clone()))], 1);
         let watermark = journal.watermark(0);
         journal.append(batch(1, "a"));
-        journal.append(Batch { origin: Some(Origin { input: 0, message: 2 }), ..Batch::new() });
+        let mut empty = batch(2, "b");
+        empty.truncate(0);
+        journal.append(empty);
         assert_eq!(*watermark.borrow(), 0);
         write(&mut readers[0]);
         assert_eq!(*watermark.borrow(), 2);
