@@ -113,6 +113,14 @@ impl<'a> Parts<'a> {
         }
     }
 
+    /// Whether the series has been seen with each of these fields.
+    #[inline]
+    pub(crate) fn knows_all(&self, fields: &[Field]) -> bool {
+        let in_order =
+            fields.len() <= self.keys.len() && fields.iter().zip(self.keys).all(|(field, key)| key.same(&field.key));
+        in_order || fields.iter().all(|field| self.keys.contains(&field.key))
+    }
+
     fn search(&mut self, key: &Key) -> Option<&'a [u8]> {
         let (passed, ahead) = self.keys.split_at(self.next_key);
         let find = |keys: &[Key]| keys.iter().position(|known| known == key);
