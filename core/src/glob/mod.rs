@@ -1,9 +1,13 @@
 //! The glob dialect of filters: lists of patterns matched against names, keys and tag values, on bytes.
 
+mod parse;
+mod token;
+
 use std::collections::HashSet;
-use std::ops::RangeInclusive;
 
 use thiserror::Error;
+
+pub(crate) use token::{Token, matches as tokens_match};
 
 /// A pattern that cannot be compiled.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
@@ -152,30 +156,6 @@ enum Glob {
     General { tokens: Vec<Token>, separators: Box<[char]> },
 }
 
-#[derive(Clone, Debug, PartialEq)]
-enum Token {
-    Literal(Vec<u8>),
-    /// `?`
-    One,
-    /// `?` as the whole pattern.
-    OneOrNone,
-    /// `*`
-    Run,
-    /// `**`
-    AnyRun,
-    Class {
-        negated: bool,
-        members: Members,
-    },
-    Alternatives(Vec<Vec<Token>>),
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Members {
-    List(Vec<char>),
-    Range(RangeInclusive<char>),
-}
-
 impl Glob {
     fn new(pattern: &str, separators: &[char]) -> Result<Self, GlobError> {
         let mut parser = Parser { pattern, rest: pattern.char_indices().peekable(), depth: 0 };
@@ -184,6 +164,7 @@ impl Glob {
             tokens = vec![Token::OneOrNone];
         }
         Ok(Self::of_tokens(tokens, separators))
+        Ok(Self::of_tokens(parse::parse(pattern)?, separators))
     }
 
     fn of_tokens(tokens: Vec<Token>, separators: &[char]) -> Self {
@@ -215,11 +196,7 @@ impl Glob {
                 text.len() >= prefix.len() + suffix.len() && text.starts_with(prefix) && text.ends_with(suffix)
             }
             Self::Contains(infix) => infix.find(text).is_some(),
-            Self::General { tokens, separators } => {
-                let mut places = Places::start(text.len());
-                advance(tokens, separators, text, &mut places);
-                places.contains(text.len())
-            }
+            Self::General { tokens, separators } => token::matches(tokens, separators, text),
         }
     }
 }
@@ -576,9 +553,7 @@ mod tests {
         #[test]
         fn agrees_with_backtracking(pattern in "[ab.é*?,{}!\\[\\]\\\\-]{0,8}", text in "[ab.é,]{0,7}", dot: bool) {
             let separators: &[char] = if dot { &['.'] } else { &[] };
-            let mut parser = Parser { pattern: &pattern, rest: pattern.char_indices().peekable(), depth: 0 };
-            let Ok(tokens) = parser.sequence() else { return Ok(()) };
-            let tokens = if tokens == [Token::One] { vec![Token::OneOrNone] } else { tokens };
+            let Ok(tokens) = parse::parse(&pattern) else { return Ok(()) };
             let characters: Vec<char> = text.chars().collect();
             let want = naive(&tokens, separators, &characters, &|rest| rest.is_empty());
             prop_assert_eq!(Glob::of_tokens(tokens, separators).matches(text.as_bytes()), want);
