@@ -45,26 +45,16 @@ impl FileGlob {
         // What users write as `**.log` or `**` descends and then matches one component.
         let pattern = pattern.replace("**/**", "**").replace("**", "**/**");
         let routes = expand_braces(&pattern).and_then(|routes| {
-            routes
-                .iter()
-                .map(|route| steps(route, Dialect::Extended))
-                .collect::<Result<_, _>>()
-                .ok()
+            routes.iter().map(|route| steps(route, Dialect::Extended)).collect::<Result<_, _>>().ok()
         });
-        Self {
-            is_absolute,
-            routes: routes.unwrap_or_default(),
-        }
+        Self { is_absolute, routes: routes.unwrap_or_default() }
     }
 
     /// Compiles a pattern as shells have it: `*`, `?`, `[…]`, `[^…]` and `\`, without `**` and alternatives.
     ///
     /// Fails on a malformed pattern.
     pub fn shell(pattern: &str) -> Result<Self, GlobError> {
-        Ok(Self {
-            is_absolute: pattern.starts_with('/'),
-            routes: vec![steps(pattern, Dialect::Shell)?],
-        })
+        Ok(Self { is_absolute: pattern.starts_with('/'), routes: vec![steps(pattern, Dialect::Shell)?] })
     }
 
     /// The paths that exist now: each directory in order of names, and what lies deeper under a `**` first.
@@ -72,17 +62,10 @@ impl FileGlob {
     /// A pattern without wildcards gives its path if that exists. Directories match too; what cannot be read does not.
     /// Relative patterns start at the working directory and give relative paths.
     pub fn paths(&self) -> Vec<PathBuf> {
-        let mut walk = Walk {
-            found: Vec::new(),
-            above: HashSet::new(),
-        };
+        let mut walk = Walk { found: Vec::new(), above: HashSet::new() };
         let routes: Vec<&[Step]> = self.routes.iter().map(Vec::as_slice).collect();
         if !routes.is_empty() {
-            walk.visit(
-                Path::new(if self.is_absolute { "/" } else { "" }),
-                routes,
-                0,
-            );
+            walk.visit(Path::new(if self.is_absolute { "/" } else { "" }), routes, 0);
         }
         walk.found
     }
@@ -111,11 +94,8 @@ impl Walk {
         let Some(entries) = names_of(directory).filter(|_| depth < DEEPEST) else {
             return;
         };
-        let descending: Vec<&[Step]> = routes
-            .iter()
-            .copied()
-            .filter(|route| route.first() == Some(&Step::Descend))
-            .collect();
+        let descending: Vec<&[Step]> =
+            routes.iter().copied().filter(|route| route.first() == Some(&Step::Descend)).collect();
         if !descending.is_empty() {
             for name in &entries {
                 self.descend(&join(directory, name), &descending, depth);
@@ -167,16 +147,9 @@ impl Walk {
 
 /// The names in a directory in lexical order; nothing if it is none or cannot be read.
 fn names_of(directory: &Path) -> Option<Vec<Vec<u8>>> {
-    let directory = if directory.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        directory
-    };
-    let mut names: Vec<Vec<u8>> = fs::read_dir(directory)
-        .ok()?
-        .flatten()
-        .map(|entry| entry.file_name().as_bytes().to_vec())
-        .collect();
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    let mut names: Vec<Vec<u8>> =
+        fs::read_dir(directory).ok()?.flatten().map(|entry| entry.file_name().as_bytes().to_vec()).collect();
     names.sort_unstable();
     Some(names)
 }
@@ -202,8 +175,7 @@ fn steps(pattern: &str, dialect: Dialect) -> Result<Vec<Step>, GlobError> {
     let mut steps = Vec::new();
     for component in split_components(pattern).filter(|component| !matches!(*component, "" | ".")) {
         // The second half of `**/**` is one component.
-        if component == "**" && dialect == Dialect::Extended && steps.last() != Some(&Step::Descend)
-        {
+        if component == "**" && dialect == Dialect::Extended && steps.last() != Some(&Step::Descend) {
             steps.push(Step::Descend);
             continue;
         }
@@ -229,11 +201,7 @@ fn split_components(pattern: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-fn component_tokens(
-    component: &str,
-    pattern: &str,
-    dialect: Dialect,
-) -> Result<Vec<Token>, GlobError> {
+fn component_tokens(component: &str, pattern: &str, dialect: Dialect) -> Result<Vec<Token>, GlobError> {
     let error = |problem| GlobError {
         pattern: pattern.to_owned(),
         offset: component.as_ptr().addr() - pattern.as_ptr().addr(),
@@ -249,26 +217,20 @@ fn component_tokens(
                 }
             }
             '?' => tokens.push(Token::One),
-            '\\' => Token::push_literal(
-                &mut tokens,
-                rest.next().ok_or_else(|| error("a `\\` escapes nothing"))?,
-            ),
+            '\\' => Token::push_literal(&mut tokens, rest.next().ok_or_else(|| error("a `\\` escapes nothing"))?),
             '[' => {
-                let negated = rest
-                    .next_if(|&next| next == '^' || next == '!' && dialect == Dialect::Extended)
-                    .is_some();
+                let negated =
+                    rest.next_if(|&next| next == '^' || next == '!' && dialect == Dialect::Extended).is_some();
                 let mut members = Vec::new();
                 loop {
                     let low = match rest.next() {
                         Some(']') if !members.is_empty() => break,
-                        low => class_member(low, &mut rest)
-                            .ok_or_else(|| error("`[` is not closed"))?,
+                        low => class_member(low, &mut rest).ok_or_else(|| error("`[` is not closed"))?,
                     };
                     let mut high = low;
                     if rest.next_if_eq(&'-').is_some() {
                         let next = rest.next();
-                        high = class_member(next, &mut rest)
-                            .ok_or_else(|| error("`[` is not closed"))?;
+                        high = class_member(next, &mut rest).ok_or_else(|| error("`[` is not closed"))?;
                     }
                     members.push(low..=high);
                 }
@@ -302,11 +264,7 @@ fn expand_braces(pattern: &str) -> Option<Vec<String>> {
             Some((start, end, alternatives)) => {
                 // Pushed in reverse, so that they are popped as written.
                 for alternative in alternatives.iter().rev() {
-                    open.push(format!(
-                        "{}{alternative}{}",
-                        &pattern[..start],
-                        &pattern[end..]
-                    ));
+                    open.push(format!("{}{alternative}{}", &pattern[..start], &pattern[end..]));
                 }
             }
         }
@@ -331,14 +289,9 @@ fn first_braces(pattern: &str) -> Option<Option<(usize, usize, Vec<&str>)>> {
             ',' if depth == 1 => cuts.push(at),
             '}' if depth == 1 => {
                 let start = start?;
-                let begins = std::iter::once(start)
-                    .chain(cuts.iter().copied())
-                    .map(|at| at + 1);
+                let begins = std::iter::once(start).chain(cuts.iter().copied()).map(|at| at + 1);
                 let ends = cuts.iter().copied().chain([at]);
-                let alternatives = begins
-                    .zip(ends)
-                    .map(|(begin, end)| &pattern[begin..end])
-                    .collect();
+                let alternatives = begins.zip(ends).map(|(begin, end)| &pattern[begin..end]).collect();
                 return Some(Some((start, at + 1, alternatives)));
             }
             '}' if depth > 1 => depth -= 1,
@@ -361,27 +314,14 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, b"").unwrap();
         }
-        relative(
-            root.path(),
-            FileGlob::new(&format!("{}/{pattern}", root.path().display())).paths(),
-        )
+        relative(root.path(), FileGlob::new(&format!("{}/{pattern}", root.path().display())).paths())
     }
 
     fn relative(root: &Path, paths: Vec<PathBuf>) -> Vec<String> {
-        paths
-            .iter()
-            .map(|path| path.strip_prefix(root).unwrap().display().to_string())
-            .collect()
+        paths.iter().map(|path| path.strip_prefix(root).unwrap().display().to_string()).collect()
     }
 
-    const TREE: [&str; 6] = [
-        "a1.log",
-        "a2.log",
-        ".hidden.log",
-        "b/x.log",
-        "b/c/y.log",
-        "b/c/d/z.txt",
-    ];
+    const TREE: [&str; 6] = ["a1.log", "a2.log", ".hidden.log", "b/x.log", "b/c/y.log", "b/c/d/z.txt"];
 
     #[test]
     fn within_a_component() {
@@ -406,40 +346,22 @@ mod tests {
     #[test]
     fn alternatives() {
         assert_eq!(find(&TREE, "{a2,a1}.log"), ["a1.log", "a2.log"]);
-        assert_eq!(
-            find(&TREE, "{a1.log,b/c/*}"),
-            ["a1.log", "b/c/d", "b/c/y.log"]
-        );
+        assert_eq!(find(&TREE, "{a1.log,b/c/*}"), ["a1.log", "b/c/d", "b/c/y.log"]);
         assert_eq!(find(&TREE, "a{1,{2,3}}.log"), ["a1.log", "a2.log"]);
         assert_eq!(find(&TREE, "a1{,x}.log"), ["a1.log"]);
     }
 
     #[test]
     fn across_directories() {
-        assert_eq!(
-            find(&TREE, "**.log"),
-            ["b/c/y.log", "b/x.log", ".hidden.log", "a1.log", "a2.log"]
-        );
+        assert_eq!(find(&TREE, "**.log"), ["b/c/y.log", "b/x.log", ".hidden.log", "a1.log", "a2.log"]);
         assert_eq!(find(&TREE, "**/*.log"), ["b/c/y.log", "b/x.log"]);
-        assert_eq!(
-            find(&TREE, "b/**"),
-            ["b/c/d/z.txt", "b/c/d", "b/c/y.log", "b/c", "b/x.log"]
-        );
+        assert_eq!(find(&TREE, "b/**"), ["b/c/d/z.txt", "b/c/d", "b/c/y.log", "b/c", "b/x.log"]);
         assert_eq!(find(&TREE, "b/**/*.txt"), ["b/c/d/z.txt"]);
     }
 
     #[test]
     fn malformed_patterns_match_nothing() {
-        for pattern in [
-            "[",
-            "a[",
-            "[]",
-            "[a-]",
-            "{a",
-            "a\\",
-            "*[-a]*",
-            &"{a,b}".repeat(20),
-        ] {
+        for pattern in ["[", "a[", "[]", "[a-]", "{a", "a\\", "*[-a]*", &"{a,b}".repeat(20)] {
             assert!(find(&TREE, pattern).is_empty(), "{pattern}");
         }
         assert_eq!(
@@ -454,12 +376,7 @@ mod tests {
         fs::create_dir_all(root.path().join("b/c")).unwrap();
         fs::write(root.path().join("b/{x,y}"), b"").unwrap();
         let find = |pattern: &str| {
-            relative(
-                root.path(),
-                FileGlob::shell(&format!("{}/{pattern}", root.path().display()))
-                    .unwrap()
-                    .paths(),
-            )
+            relative(root.path(), FileGlob::shell(&format!("{}/{pattern}", root.path().display())).unwrap().paths())
         };
         assert_eq!(find("**"), ["b"]);
         assert_eq!(find("*/{x,*"), ["b/{x,y}"]);
@@ -472,10 +389,7 @@ mod tests {
         fs::write(root.path().join("a/f"), b"").unwrap();
         std::os::unix::fs::symlink(root.path().join("a"), root.path().join("a/loop")).unwrap();
         let pattern = format!("{}/**/f", root.path().display());
-        assert_eq!(
-            relative(root.path(), FileGlob::new(&pattern).paths()),
-            ["a/loop/f", "a/f"]
-        );
+        assert_eq!(relative(root.path(), FileGlob::new(&pattern).paths()), ["a/loop/f", "a/f"]);
     }
 
     proptest! {

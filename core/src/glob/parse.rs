@@ -11,11 +11,7 @@ const DEEPEST_NESTING: usize = 64;
 
 /// Reads a pattern into its elements.
 pub(super) fn parse(pattern: &str) -> Result<Vec<Token>, GlobError> {
-    let mut parser = Parser {
-        pattern,
-        rest: pattern.char_indices().peekable(),
-        depth: 0,
-    };
+    let mut parser = Parser { pattern, rest: pattern.char_indices().peekable(), depth: 0 };
     let mut tokens = parser.sequence()?;
     if tokens == [Token::One] {
         tokens = vec![Token::OneOrNone];
@@ -45,11 +41,7 @@ impl Parser<'_> {
                     while self.rest.next_if(|&(_, next)| next == '*').is_some() {
                         stars += 1;
                     }
-                    tokens.push(if stars == 1 {
-                        Token::Run
-                    } else {
-                        Token::AnyRun
-                    });
+                    tokens.push(if stars == 1 { Token::Run } else { Token::AnyRun });
                 }
                 '?' => tokens.push(Token::One),
                 '[' => tokens.push(self.class(offset)?),
@@ -105,10 +97,6 @@ impl Parser<'_> {
     }
 
     fn error(&self, offset: usize, problem: &'static str) -> GlobError {
-        GlobError {
-            pattern: self.pattern.to_owned(),
-            offset,
-            problem,
-        }
+        GlobError { pattern: self.pattern.to_owned(), offset, problem }
     }
 }

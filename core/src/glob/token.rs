@@ -137,9 +137,8 @@ impl Token {
     pub(super) fn accepts(&self, character: Option<char>, separators: &[char]) -> bool {
         match self {
             Self::Class { negated, members } => {
-                let is_member = character.is_some_and(|character| {
-                    members.iter().any(|range| range.contains(&character))
-                });
+                let is_member =
+                    character.is_some_and(|character| members.iter().any(|range| range.contains(&character)));
                 is_member != *negated
             }
             _ => !character.is_some_and(|character| separators.contains(&character)),
