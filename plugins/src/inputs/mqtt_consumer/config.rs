@@ -238,7 +238,11 @@ impl Server {
             "wss" => Address::SecureWebSocket { url: web("wss") },
             other => return Err(format!("{other:?} is none of tcp, mqtt, ssl, tls, mqtts, ws, wss, unix")),
         };
-        Ok(Self { shown: format!("{scheme}://{}", rest.rsplit_once('@').map_or(rest, |(_, host)| host)), address, login })
+        Ok(Self {
+            shown: format!("{scheme}://{}", rest.rsplit_once('@').map_or(rest, |(_, host)| host)),
+            address,
+            login,
+        })
     }
 }
 

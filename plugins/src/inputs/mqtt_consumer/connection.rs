@@ -83,7 +83,8 @@ impl Connection {
         let settings = self.settings.clone();
         let mut last = None;
         for server in &settings.servers {
-            let failed = |error: BoxError| -> BoxError { format!("cannot connect to {:?}: {error}", server.shown).into() };
+            let failed =
+                |error: BoxError| -> BoxError { format!("cannot connect to {:?}: {error}", server.shown).into() };
             match settings.client_options(server) {
                 Ok(options) => self.events.mqtt_options = options,
                 Err(error) => {
@@ -95,7 +96,12 @@ impl Connection {
             self.events.network_options.set_connection_timeout(patience.as_secs_f64().ceil() as u64);
             match timeout(patience, self.events.poll()).await {
                 Ok(Ok(Event::Incoming(Packet::ConnAck(ack)))) => {
-                    tracing::info!(plugin = &*self.plugin, server = server.shown, session = ack.session_present, "Connected");
+                    tracing::info!(
+                        plugin = &*self.plugin,
+                        server = server.shown,
+                        session = ack.session_present,
+                        "Connected"
+                    );
                     self.connected();
                     return Ok(());
                 }
@@ -259,7 +265,11 @@ impl Connection {
         for (code, filter) in ack.return_codes.iter().zip(&self.settings.options.topics) {
             match code {
                 SubscribeReasonCode::Failure => {
-                    tracing::error!(plugin = &*self.plugin, filter, "the broker refuses the subscription; nothing will arrive for it");
+                    tracing::error!(
+                        plugin = &*self.plugin,
+                        filter,
+                        "the broker refuses the subscription; nothing will arrive for it"
+                    );
                 }
                 SubscribeReasonCode::Success(granted) if *granted != self.settings.qos => {
                     tracing::warn!(plugin = &*self.plugin, filter, granted = ?granted, "the broker grants a lower quality of service");
@@ -294,7 +304,12 @@ impl Connection {
                 if count > 0
                     && let Some(suppressed) = self.dropped.admit()
                 {
-                    tracing::error!(plugin = &*self.plugin, count, suppressed, "messages of QoS 0 dropped: the agent does not keep up");
+                    tracing::error!(
+                        plugin = &*self.plugin,
+                        count,
+                        suppressed,
+                        "messages of QoS 0 dropped: the agent does not keep up"
+                    );
                 }
                 true
             }

@@ -202,7 +202,11 @@ impl Topic {
         let matching = settings.options.topics.iter().filter(|filter| filter_matches(filter, topic)).count();
         let mut fields = Vec::new();
         let outcome = settings.topic_parsing.iter().try_for_each(|entry| entry.add_fields(topic, &mut fields));
-        Self { copies: matching.max(1), fields: outcome.map(|()| fields).map_err(|error| error.to_string()), last: None }
+        Self {
+            copies: matching.max(1),
+            fields: outcome.map(|()| fields).map_err(|error| error.to_string()),
+            last: None,
+        }
     }
 
     /// Puts topic tag, names, tags and fields on the metrics from index `first` on.
