@@ -3,6 +3,7 @@
 
 pub mod file_glob;
 pub mod glob;
+pub mod metricpass;
 pub mod number;
 pub mod rounding;
 pub mod timestamp;

@@ -59,16 +59,22 @@ impl Reading<'_> {
 }
 
 impl Moment<'_> {
-    /// Nanoseconds since the epoch, the low 64 bits of them.
-    pub(super) fn nanoseconds(&self) -> i64 {
+    /// Seconds since the epoch, and nanoseconds of the second.
+    pub(super) fn seconds(&self) -> (i64, u32) {
         let second = match &self.place {
             Place::Offset(offset) => self.wall - offset,
             Place::Borrowed(zone) => zone.instant_of_wall(self.wall),
             Place::Owned(zone) => zone.instant_of_wall(self.wall),
         };
+        (second, self.nanosecond)
+    }
+
+    /// Nanoseconds since the epoch, the low 64 bits of them.
+    pub(super) fn nanoseconds(&self) -> i64 {
+        let (second, nanosecond) = self.seconds();
         second
             .wrapping_mul(1_000_000_000)
-            .wrapping_add(i64::from(self.nanosecond))
+            .wrapping_add(i64::from(nanosecond))
     }
 
     /// Moves a time of the year 0 to the year of `now`, keeping what the clock on the wall shows.
