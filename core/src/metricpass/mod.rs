@@ -580,4 +580,21 @@ y""" == "x\ny""#,
             Ok(true)
         );
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+        #[test]
+        fn no_source_panics(
+            words in proptest::collection::vec(proptest::sample::select(vec![
+                "name", "tags", "fields", "time", "now()", "x", "1", "1u", "1.5", "'a'", "b'a'", "null", "true", ".host",
+                "[", "]", "(", ")", "{", "}", ",", ":", "?", "==", "<", "+", "-", "*", "/", "%", "in", "&&", "||", "!",
+                ".size()", ".all(x, ", ".map(x, ", "duration(", "timestamp(", "int(", "string(", "type(", ".matches(",
+                "math.greatest(", ".getHours(", ".format(", ".split(",
+            ]), 0..12)
+        ) {
+            if let Ok(pass) = MetricPass::compile(&words.join(" ")) {
+                let _ = pass.evaluate(b"cpu", TAGS.into_iter(), fields().into_iter(), i64::MIN, i64::MAX);
+            }
+        }
+    }
 }
