@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use self::connection::Server;
 use crate::common::tls::TlsClientOptions;
-use crate::serializers::graphite::{GraphiteOptions, GraphiteSerializer};
+use crate::serializers::graphite::GraphiteSerializer;
 
 pub(super) static SPEC: OutputSpec = OutputSpec {
     name: "graphite",
@@ -173,6 +173,7 @@ async fn resolve_local(address: &str) -> Result<SocketAddr, BoxError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serializers::graphite::GraphiteOptions;
     use heliograph_core::config::Section;
     use heliograph_core::model::{Batch, Key, Kind, SeriesBuilder, Value};
     use tokio::io::AsyncReadExt;
