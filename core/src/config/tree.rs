@@ -226,6 +226,20 @@ pub struct Array {
 #[derive(Debug, Clone, Default)]
 pub struct Table {
     entries: IndexMap<String, Entry>,
+    /// How it was written; a table can be opened by a header only once.
+    pub origin: Origin,
+}
+
+/// How a table came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Origin {
+    /// Only named on the way to another one: `a` in `[a.b]`.
+    #[default]
+    Implied,
+    /// Opened by `[a]` or `[[a]]`.
+    Header,
+    /// Written as `{…}`.
+    Inline,
 }
 
 /// A key of a table with what it holds.
