@@ -1,1 +1,10 @@
-//! The plugins of heliograph.
+//! The plugins of heliograph: a folder each, named in one table per kind.
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
+
+pub mod aggregators;
+pub mod common;
+pub mod inputs;
+pub mod outputs;
+pub mod parsers;
+pub mod processors;
+pub mod serializers;

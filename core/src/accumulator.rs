@@ -1,0 +1,213 @@
+//! Where an input puts its metrics.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::clock::Clock;
+use crate::error::BoxError;
+use crate::model::{Batch, Field, Interner, Key, Kind, Origin, SeriesBuilder, Value};
+use crate::parse::{ParseOutput, ParseProblem, Parser};
+use crate::stage::{InputRules, InputStage};
+use crate::stats::Count;
+use crate::throttle::Throttle;
+
+/// Most metrics in a batch that is handed on.
+pub const BATCH_METRICS: usize = 500;
+
+/// Collects what an input finds and hands it on in batches.
+///
+/// [`Self::flush`] applies the input's filters, names, tags and precision, and waits while the pipeline is full: that is
+/// the back-pressure. Gathering inputs need not call it, the agent does after each gather.
+pub struct Accumulator {
+    batch: Batch,
+    interner: Interner,
+    stage: InputStage,
+    clock: Clock,
+    sink: mpsc::Sender<Batch>,
+    plugin: Arc<str>,
+    gathered: Vec<Count>,
+    // Scratch of the metric under construction.
+    builder: SeriesBuilder,
+    fields: Vec<Field>,
+    throttle: Throttle,
+    problems: u64,
+    time_override: Option<i64>,
+}
+
+impl std::fmt::Debug for Accumulator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Accumulator")
+            .field("plugin", &self.plugin)
+            .field("batch", &self.batch.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Accumulator {
+    /// An accumulator for one input; `gathered` counts the metrics that pass its filters.
+    pub fn new(
+        rules: Arc<InputRules>,
+        precision: i64,
+        clock: Clock,
+        sink: mpsc::Sender<Batch>,
+        gathered: Vec<Count>,
+    ) -> Self {
+        Self {
+            batch: Batch::new(),
+            interner: Interner::default(),
+            plugin: rules.plugin.clone(),
+            stage: InputStage::new(rules, precision),
+            clock,
+            sink,
+            gathered,
+            builder: SeriesBuilder::new(),
+            fields: Vec::new(),
+            throttle: Throttle::new(),
+            problems: 0,
+            time_override: None,
+        }
+    }
+
+    /// Starts a metric: tags and fields follow, [`MetricBuilder::push`] adds it.
+    pub fn metric(&mut self, measurement: impl AsRef<[u8]>, kind: Kind) -> MetricBuilder<'_> {
+        self.builder.start(measurement.as_ref());
+        self.fields.clear();
+        MetricBuilder { accumulator: self, kind, time: None }
+    }
+
+    /// The metrics not handed on yet, and the interner for more: for inputs on the hot path.
+    pub fn batch(&mut self) -> (&mut Batch, &mut Interner) {
+        (&mut self.batch, &mut self.interner)
+    }
+
+    /// Metrics not handed on yet.
+    pub fn pending(&self) -> usize {
+        self.batch.len()
+    }
+
+    /// Parses a payload into the batch. Returns how many metrics it gave, and what could not be read.
+    pub fn parse(&mut self, parser: &mut dyn Parser, payload: &[u8]) -> (usize, Vec<ParseProblem>) {
+        let before = self.batch.len();
+        let mut out = ParseOutput::new(&mut self.batch, &mut self.interner, self.clock.now());
+        parser.parse(payload, &mut out);
+        let (problems, _) = out.into_problems();
+        (self.batch.len() - before, problems)
+    }
+
+    /// Nanoseconds since the Unix epoch.
+    pub fn now(&self) -> i64 {
+        self.clock.now()
+    }
+
+    /// The input's full name, for its log lines.
+    pub fn plugin(&self) -> &Arc<str> {
+        &self.plugin
+    }
+
+    /// Reports a part of a gather, or a message, that failed; the rest goes on.
+    pub fn problem(&mut self, error: impl std::fmt::Display) {
+        self.problems += 1;
+        tracing::error!(plugin = &*self.plugin, error = %error, "error in plugin");
+    }
+
+    /// As [`Self::problem`], for what can happen once a message: logged at once, then at most once a minute.
+    pub fn frequent_problem(&mut self, error: impl std::fmt::Display) {
+        self.problems += 1;
+        if let Some(suppressed) = self.throttle.admit() {
+            tracing::error!(plugin = &*self.plugin, suppressed, error = %error, "error in plugin");
+        }
+    }
+
+    /// How many problems were reported since the last call.
+    pub fn take_problems(&mut self) -> u64 {
+        std::mem::take(&mut self.problems)
+    }
+
+    /// Gives all metrics of the next flushes this time (`time_source`), in nanoseconds; `None` leaves them theirs.
+    pub fn set_time(&mut self, time: Option<i64>) {
+        self.time_override = time;
+    }
+
+    /// Throws away what was not handed on: what a gather leaves that was cut off in its middle.
+    pub fn discard(&mut self) {
+        self.batch.clear();
+    }
+
+    /// Hands the metrics on. Fails only when the pipeline is gone.
+    pub async fn flush(&mut self) -> Result<(), BoxError> {
+        self.flush_with(None).await
+    }
+
+    /// Hands the metrics on and tells up to which message of the input they reach; goes on even without a metric.
+    pub async fn flush_with(&mut self, origin: Option<Origin>) -> Result<(), BoxError> {
+        self.stage.apply(&mut self.batch, &mut self.interner, self.clock.now());
+        if let Some(time) = self.time_override {
+            self.batch.for_each_mut(|metric| metric.set_time(time));
+        }
+        self.gathered.iter().for_each(|count| count.add(self.batch.len()));
+        self.batch.origin = origin;
+        if self.batch.is_empty() && origin.is_none() {
+            self.batch.clear();
+            return Ok(());
+        }
+        let (metrics, fields) = (self.batch.len(), self.batch.field_count());
+        let mut batch = std::mem::replace(
+            &mut self.batch,
+            Batch::with_capacity(metrics.min(BATCH_METRICS), fields.min(8 * BATCH_METRICS)),
+        );
+        while batch.len() > BATCH_METRICS {
+            let rest = batch.split_off(BATCH_METRICS);
+            self.send(std::mem::replace(&mut batch, rest)).await?;
+        }
+        self.send(batch).await
+    }
+
+    async fn send(&self, batch: Batch) -> Result<(), BoxError> {
+        self.sink.send(batch).await.map_err(|_| "the pipeline has ended".into())
+    }
+}
+
+/// A metric under construction.
+#[derive(Debug)]
+pub struct MetricBuilder<'a> {
+    accumulator: &'a mut Accumulator,
+    kind: Kind,
+    time: Option<i64>,
+}
+
+impl MetricBuilder<'_> {
+    /// Sets a tag.
+    pub fn tag(self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
+        self.accumulator.builder.set_tag(key.as_ref(), value.as_ref());
+        self
+    }
+
+    /// Adds a field; of two with one key the later wins.
+    pub fn field(self, key: impl Into<Key>, value: impl Into<Value>) -> Self {
+        let (key, value) = (key.into(), value.into());
+        match self.accumulator.fields.iter_mut().find(|field| field.key == key) {
+            Some(field) => field.value = value,
+            None => self.accumulator.fields.push(Field { key, value }),
+        }
+        self
+    }
+
+    /// Adds fields; of two with one key the later wins.
+    pub fn fields<K: Into<Key>, V: Into<Value>>(self, fields: impl IntoIterator<Item = (K, V)>) -> Self {
+        fields.into_iter().fold(self, |metric, (key, value)| metric.field(key, value))
+    }
+
+    /// Sets the time, in nanoseconds since the Unix epoch; without it the metric gets the time of [`Self::push`].
+    pub fn time(mut self, time: i64) -> Self {
+        self.time = Some(time);
+        self
+    }
+
+    /// Adds the metric.
+    pub fn push(self) {
+        let Accumulator { batch, interner, builder, fields, clock, .. } = self.accumulator;
+        let series = interner.intern(builder);
+        batch.push(series, self.time.unwrap_or_else(|| clock.now()), self.kind, fields.drain(..));
+    }
+}

@@ -1,0 +1,594 @@
+//! The glob dialect of filters: lists of patterns matched against names, keys and tag values, on bytes.
+
+use std::collections::HashSet;
+use std::ops::RangeInclusive;
+
+use thiserror::Error;
+
+/// A pattern that cannot be compiled.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[error("invalid glob {pattern:?}: {problem} at byte {offset}")]
+pub struct GlobError {
+    /// The whole pattern, as written.
+    pub pattern: String,
+    /// Where in the pattern the trouble begins, in bytes from its start.
+    pub offset: usize,
+    /// What is wrong there.
+    pub problem: &'static str,
+}
+
+/// A list of patterns of which one has to match the whole text; the empty list matches nothing.
+///
+/// If no pattern of the list holds `*`, `?` or `[` and there are no separators, the patterns are plain texts: `{a,b}`
+/// and `\` then stand for themselves. Otherwise each pattern is a glob.
+///
+/// | pattern | matches |
+/// |---|---|
+/// | `*`, `**` | a run of characters other than separators; any run |
+/// | `?` | one character other than a separator; alone as a pattern also the empty text |
+/// | `[abc]`, `[a-c]`, `[!abc]`, `[!a-c]` | one character of a list or a range, or not of it |
+/// | `{x,y*}` | alternatives, which may nest and be empty |
+/// | `\c` | the character `c` |
+///
+/// A byte that is no UTF-8 counts as one character, which only `*`, `?`, negated classes and the same byte match.
+/// Source: the `filter` package of Telegraf; the defects of the library behind it are not copied.
+#[derive(Clone, Debug, Default)]
+pub struct GlobSet {
+    exact: HashSet<Box<[u8]>, foldhash::fast::FixedState>,
+    /// The lengths for which `exact` holds a text, as bits; bit 63 stands for all longer ones.
+    exact_lengths: u64,
+    globs: Vec<Glob>,
+    /// Whether the set was built from no pattern at all.
+    is_empty: bool,
+}
+
+impl GlobSet {
+    /// Compiles a list of patterns; every character of `separators` stops `*` and `?`.
+    ///
+    /// Fails on a malformed class or an unclosed `{`.
+    pub fn new<S: AsRef<str>>(patterns: impl IntoIterator<Item = S>, separators: &str) -> Result<Self, GlobError> {
+        let patterns: Vec<S> = patterns.into_iter().collect();
+        let plain = separators.is_empty() && !patterns.iter().any(|pattern| has_wildcard(pattern.as_ref()));
+        let separators: Vec<char> = separators.chars().collect();
+        let mut set = Self { is_empty: patterns.is_empty(), ..Self::default() };
+        for pattern in &patterns {
+            let pattern = pattern.as_ref();
+            if plain {
+                set.add_exact(pattern.as_bytes());
+                continue;
+            }
+            match Glob::new(pattern, &separators)? {
+                Glob::Exact(text) => set.add_exact(&text),
+                glob => set.globs.push(glob),
+            }
+        }
+        Ok(set)
+    }
+
+    /// Whether one of the patterns matches the whole of `text`.
+    #[inline]
+    pub fn matches(&self, text: &[u8]) -> bool {
+        self.exact_lengths & length_bit(text.len()) != 0 && self.exact.contains(text)
+            || self.globs.iter().any(|glob| glob.matches(text))
+    }
+
+    /// Whether the set was built from no pattern; it then matches nothing.
+    pub fn is_empty(&self) -> bool {
+        self.is_empty
+    }
+
+    fn add_exact(&mut self, text: &[u8]) {
+        self.exact_lengths |= length_bit(text.len());
+        self.exact.insert(text.into());
+    }
+}
+
+/// A pair of lists: what matches `include` (or anything, if that is empty) and does not match `exclude` passes.
+#[derive(Clone, Debug, Default)]
+pub struct IncludeExclude {
+    include: Option<GlobSet>,
+    exclude: Option<GlobSet>,
+}
+
+impl IncludeExclude {
+    /// Compiles both lists without separators; an empty list does not restrict.
+    ///
+    /// Fails as [`GlobSet::new`].
+    pub fn new<S: AsRef<str>>(
+        include: impl IntoIterator<Item = S>,
+        exclude: impl IntoIterator<Item = S>,
+    ) -> Result<Self, GlobError> {
+        Self::with_separators(include, "", exclude, "")
+    }
+
+    /// Compiles both lists, each with separators of its own.
+    ///
+    /// Fails as [`GlobSet::new`].
+    pub fn with_separators<S: AsRef<str>>(
+        include: impl IntoIterator<Item = S>,
+        include_separators: &str,
+        exclude: impl IntoIterator<Item = S>,
+        exclude_separators: &str,
+    ) -> Result<Self, GlobError> {
+        let list = |set: GlobSet| if set.is_empty() { None } else { Some(set) };
+        Ok(Self {
+            include: list(GlobSet::new(include, include_separators)?),
+            exclude: list(GlobSet::new(exclude, exclude_separators)?),
+        })
+    }
+
+    /// Whether `text` passes both lists.
+    #[inline]
+    pub fn passes(&self, text: &[u8]) -> bool {
+        self.include.as_ref().is_none_or(|include| include.matches(text))
+            && !self.exclude.as_ref().is_some_and(|exclude| exclude.matches(text))
+    }
+
+    /// Whether everything passes because both lists are empty.
+    pub fn is_empty(&self) -> bool {
+        self.include.is_none() && self.exclude.is_none()
+    }
+}
+
+/// Whether a text would be taken for a pattern: it holds `*`, `?` or `[`.
+pub fn has_wildcard(text: &str) -> bool {
+    memchr::memchr3(b'*', b'?', b'[', text.as_bytes()).is_some()
+}
+
+fn length_bit(length: usize) -> u64 {
+    1 << length.min(63)
+}
+
+/// One compiled pattern; the usual shapes have a form of their own.
+#[derive(Clone, Debug)]
+enum Glob {
+    /// No wildcard.
+    Exact(Box<[u8]>),
+    /// `prefix*suffix` without separators, either part possibly empty.
+    Around { prefix: Box<[u8]>, suffix: Box<[u8]> },
+    /// `*infix*` without separators.
+    Contains(Box<memchr::memmem::Finder<'static>>),
+    /// Anything else.
+    General { tokens: Vec<Token>, separators: Box<[char]> },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Token {
+    Literal(Vec<u8>),
+    /// `?`
+    One,
+    /// `?` as the whole pattern.
+    OneOrNone,
+    /// `*`
+    Run,
+    /// `**`
+    AnyRun,
+    Class {
+        negated: bool,
+        members: Members,
+    },
+    Alternatives(Vec<Vec<Token>>),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Members {
+    List(Vec<char>),
+    Range(RangeInclusive<char>),
+}
+
+impl Glob {
+    fn new(pattern: &str, separators: &[char]) -> Result<Self, GlobError> {
+        let mut parser = Parser { pattern, rest: pattern.char_indices().peekable(), depth: 0 };
+        let mut tokens = parser.sequence()?;
+        if tokens == [Token::One] {
+            tokens = vec![Token::OneOrNone];
+        }
+        Ok(Self::of_tokens(tokens, separators))
+    }
+
+    fn of_tokens(tokens: Vec<Token>, separators: &[char]) -> Self {
+        use Token::{AnyRun, Literal, Run};
+        let free = separators.is_empty();
+        match tokens.as_slice() {
+            [] => Self::Exact(Box::default()),
+            [Literal(text)] => Self::Exact(text.as_slice().into()),
+            [Run] if free => Self::Around { prefix: Box::default(), suffix: Box::default() },
+            [AnyRun] => Self::Around { prefix: Box::default(), suffix: Box::default() },
+            [Literal(prefix), Run] if free => Self::Around { prefix: prefix.as_slice().into(), suffix: Box::default() },
+            [Literal(prefix), AnyRun] => Self::Around { prefix: prefix.as_slice().into(), suffix: Box::default() },
+            [Run, Literal(suffix)] if free => Self::Around { prefix: Box::default(), suffix: suffix.as_slice().into() },
+            [Literal(prefix), Run, Literal(suffix)] if free => {
+                Self::Around { prefix: prefix.as_slice().into(), suffix: suffix.as_slice().into() }
+            }
+            [Run, Literal(infix), Run] if free => {
+                Self::Contains(Box::new(memchr::memmem::Finder::new(infix).into_owned()))
+            }
+            _ => Self::General { tokens, separators: separators.into() },
+        }
+    }
+
+    #[inline]
+    fn matches(&self, text: &[u8]) -> bool {
+        match self {
+            Self::Exact(exact) => **exact == *text,
+            Self::Around { prefix, suffix } => {
+                text.len() >= prefix.len() + suffix.len() && text.starts_with(prefix) && text.ends_with(suffix)
+            }
+            Self::Contains(infix) => infix.find(text).is_some(),
+            Self::General { tokens, separators } => {
+                let mut places = Places::start(text.len());
+                advance(tokens, separators, text, &mut places);
+                places.contains(text.len())
+            }
+        }
+    }
+}
+
+/// The places in the text that the pattern read so far can end at.
+///
+/// Walking all places at once keeps the time at pattern × text, where backtracking would be exponential.
+#[derive(Clone)]
+struct Places(Vec<bool>);
+
+impl Places {
+    fn start(length: usize) -> Self {
+        let mut places = vec![false; length + 1];
+        places[0] = true;
+        Self(places)
+    }
+
+    fn none(length: usize) -> Self {
+        Self(vec![false; length + 1])
+    }
+
+    fn contains(&self, at: usize) -> bool {
+        self.0.get(at).copied().unwrap_or(false)
+    }
+
+    fn is_empty(&self) -> bool {
+        !self.0.contains(&true)
+    }
+}
+
+/// Moves each place over all ways in which `tokens` can match from there.
+fn advance(tokens: &[Token], separators: &[char], text: &[u8], places: &mut Places) {
+    for token in tokens {
+        if places.is_empty() {
+            return;
+        }
+        let mut next = Places::none(text.len());
+        match token {
+            Token::Literal(literal) => {
+                for at in (0..text.len()).filter(|&at| places.0[at]) {
+                    if text[at..].starts_with(literal) {
+                        next.0[at + literal.len()] = true;
+                    }
+                }
+            }
+            Token::AnyRun => {
+                let first = places.0.iter().position(|&set| set).unwrap_or(text.len());
+                next.0[first..].fill(true);
+            }
+            Token::Run => {
+                // A run may end at every border of characters until the next separator.
+                let mut running = false;
+                let mut at = 0;
+                while at <= text.len() {
+                    running |= places.0[at];
+                    next.0[at] = running;
+                    let Some((character, width)) = decode(&text[at..]) else {
+                        break;
+                    };
+                    running &= !character.is_some_and(|character| separators.contains(&character));
+                    // A place inside of a character can only come from a literal half of one.
+                    for inside in at + 1..at + width {
+                        next.0[inside] = places.0[inside];
+                        running |= places.0[inside];
+                    }
+                    at += width;
+                }
+            }
+            Token::One | Token::OneOrNone | Token::Class { .. } => {
+                for at in (0..text.len()).filter(|&at| places.0[at]) {
+                    if let Some((character, width)) = decode(&text[at..])
+                        && token.accepts(character, separators)
+                    {
+                        next.0[at + width] = true;
+                    }
+                }
+                if *token == Token::OneOrNone && text.is_empty() {
+                    next.0[0] = places.0[0];
+                }
+            }
+            Token::Alternatives(alternatives) => {
+                for alternative in alternatives {
+                    let mut branch = places.clone();
+                    advance(alternative, separators, text, &mut branch);
+                    for (set, reached) in next.0.iter_mut().zip(branch.0) {
+                        *set |= reached;
+                    }
+                }
+            }
+        }
+        *places = next;
+    }
+}
+
+impl Token {
+    /// Whether one character matches; `None` is a byte that is no UTF-8.
+    fn accepts(&self, character: Option<char>, separators: &[char]) -> bool {
+        match self {
+            Self::Class { negated, members } => {
+                let is_member = character.is_some_and(|character| match members {
+                    Members::List(list) => list.contains(&character),
+                    Members::Range(range) => range.contains(&character),
+                });
+                is_member != *negated
+            }
+            _ => !character.is_some_and(|character| separators.contains(&character)),
+        }
+    }
+}
+
+/// The first character of a text and its width in bytes; a byte that is no UTF-8 stands alone.
+fn decode(text: &[u8]) -> Option<(Option<char>, usize)> {
+    match text.first()? {
+        byte @ 0..=127 => Some((Some(char::from(*byte)), 1)),
+        _ => match bstr::decode_utf8(text) {
+            (Some(character), width) => Some((Some(character), width)),
+            (None, _) => Some((None, 1)),
+        },
+    }
+}
+
+/// Alternatives nested deeper than any sane pattern are refused, so that a hostile one cannot exhaust the stack.
+const DEEPEST_NESTING: usize = 64;
+
+struct Parser<'a> {
+    pattern: &'a str,
+    rest: std::iter::Peekable<std::str::CharIndices<'a>>,
+    /// How many `{` are open.
+    depth: usize,
+}
+
+impl Parser<'_> {
+    /// Reads up to the end, or to the `,` or `}` that ends an alternative.
+    fn sequence(&mut self) -> Result<Vec<Token>, GlobError> {
+        let mut tokens = Vec::new();
+        while let Some(&(offset, character)) = self.rest.peek() {
+            if self.depth > 0 && matches!(character, ',' | '}') {
+                break;
+            }
+            self.rest.next();
+            match character {
+                '*' => {
+                    let mut stars = 1;
+                    while self.rest.next_if(|&(_, next)| next == '*').is_some() {
+                        stars += 1;
+                    }
+                    tokens.push(if stars == 1 { Token::Run } else { Token::AnyRun });
+                }
+                '?' => tokens.push(Token::One),
+                '[' => tokens.push(self.class(offset)?),
+                '{' => tokens.push(self.alternatives(offset)?),
+                '\\' => {
+                    if let Some((_, escaped)) = self.rest.next() {
+                        push_literal(&mut tokens, escaped);
+                    }
+                }
+                _ => push_literal(&mut tokens, character),
+            }
+        }
+        Ok(tokens)
+    }
+
+    fn alternatives(&mut self, opened: usize) -> Result<Token, GlobError> {
+        if self.depth == DEEPEST_NESTING {
+            return Err(self.error(opened, "alternatives are nested too deeply"));
+        }
+        self.depth += 1;
+        let mut alternatives = vec![self.sequence()?];
+        loop {
+            match self.rest.next() {
+                Some((_, ',')) => alternatives.push(self.sequence()?),
+                Some(_) => break,
+                None => return Err(self.error(opened, "`{` is not closed")),
+            }
+        }
+        self.depth -= 1;
+        Ok(Token::Alternatives(alternatives))
+    }
+
+    fn class(&mut self, opened: usize) -> Result<Token, GlobError> {
+        let negated = self.rest.next_if(|&(_, next)| next == '!').is_some();
+        let mut list = Vec::new();
+        loop {
+            match self.rest.next() {
+                Some((_, ']')) => break,
+                Some((_, member)) => list.push(member),
+                None => return Err(self.error(opened, "`[` is not closed")),
+            }
+        }
+        let members = match list.as_slice() {
+            [] => return Err(self.error(opened, "the class is empty")),
+            [low, '-', high] if low <= high => Members::Range(*low..=*high),
+            [_, '-', _] => return Err(self.error(opened, "the range falls")),
+            [_, '-', ..] => {
+                return Err(self.error(opened, "a range has to be all of its class, as in `[a-z]`"));
+            }
+            _ => Members::List(list),
+        };
+        Ok(Token::Class { negated, members })
+    }
+
+    fn error(&self, offset: usize, problem: &'static str) -> GlobError {
+        GlobError { pattern: self.pattern.to_owned(), offset, problem }
+    }
+}
+
+fn push_literal(tokens: &mut Vec<Token>, character: char) {
+    let mut buffer = [0; 4];
+    let bytes = character.encode_utf8(&mut buffer).as_bytes();
+    match tokens.last_mut() {
+        Some(Token::Literal(literal)) => literal.extend_from_slice(bytes),
+        _ => tokens.push(Token::Literal(bytes.to_vec())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn matches(patterns: &[&str], text: &str) -> bool {
+        GlobSet::new(patterns, "").unwrap().matches(text.as_bytes())
+    }
+
+    fn check(pattern: &str, separators: &str, hits: &[&str], misses: &[&str]) {
+        let set = GlobSet::new([pattern], separators).unwrap();
+        for hit in hits {
+            assert!(set.matches(hit.as_bytes()), "{pattern} should match {hit:?}");
+        }
+        for miss in misses {
+            assert!(!set.matches(miss.as_bytes()), "{pattern} should not match {miss:?}");
+        }
+    }
+
+    #[test]
+    fn without_wildcards_patterns_are_texts() {
+        assert!(matches(&["{cpu,mem}"], "{cpu,mem}"));
+        assert!(!matches(&["{cpu,mem}"], "cpu"));
+        assert!(matches(&["a\\b"], "a\\b"));
+        assert!(matches(&["{cpu,mem}", "x?"], "cpu"));
+        assert!(!matches(&["{cpu,mem}", "x?"], "{cpu,mem}"));
+    }
+
+    #[test]
+    fn separators_alone_make_globs() {
+        check("{cpu,mem}", ".", &["cpu", "mem"], &["{cpu,mem}"]);
+        check("a.*.c", ".", &["a.b.c", "a..c"], &["a.b.b.c"]);
+        check("a.**.c", ".", &["a.b.c", "a.b.b.c"], &["a.c"]);
+        check("a?c", ".-", &["abc"], &["a.c", "a-c"]);
+        check("a[!x]c", ".", &["a.c"], &["axc"]);
+    }
+
+    #[test]
+    fn runs() {
+        check("*", "", &["", "a", "a\nb", "é"], &[]);
+        check("cpu*", "", &["cpu", "cpu0"], &["cp", "xcpu"]);
+        check("*cpu", "", &["cpu", "xcpu"], &["cpu0"]);
+        check("ab*ba", "", &["abba", "ab-ba"], &["aba"]);
+        check("*b*", "", &["b", "abc"], &["", "ac"]);
+        check("a*b*c", "", &["abc", "axbxc", "abbc"], &["acb"]);
+    }
+
+    #[test]
+    fn single_characters() {
+        check("?", "", &["", "a", "é"], &["ab"]);
+        check("a?", "", &["ab", "aé"], &["a", "abc"]);
+        check("??", "", &["ab"], &["", "a"]);
+        check("é?x", "", &["éax"], &["éx"]);
+    }
+
+    #[test]
+    fn classes() {
+        check("[abc]", "", &["a", "c"], &["d", ""]);
+        check("[a-c]x", "", &["bx"], &["dx"]);
+        check("[!a-c]", "", &["d", "é"], &["b"]);
+        check("[ab-d]", "", &["a", "b", "-", "d"], &["c"]);
+        check("[-a]", "", &["-", "a"], &["b"]);
+        check("[^a]", "", &["^", "a"], &["b"]);
+    }
+
+    #[test]
+    fn alternatives() {
+        check("{cpu,mem}*", "", &["cpu", "mem", "memcached"], &["disk"]);
+        check("disk{,io}*", "", &["disk", "diskio", "disks"], &["dis"]);
+        check("{*,x}a", "", &["ba", "xa", "a"], &["b"]);
+        check("{a,{b,c}d}?", "", &["ax", "bdx", "cdx"], &["bx"]);
+        check("{}*?", "", &["a"], &[""]);
+        check("{a\\,b,c}*", "", &["a,b", "c"], &["b"]);
+    }
+
+    #[test]
+    fn strays_and_escapes() {
+        check("*]},", "", &["x]},"], &["x"]);
+        check("\\*?", "", &["*a"], &["aa"]);
+        check("?ab\\", "", &["xab"], &["xab\\"]);
+    }
+
+    #[test]
+    fn invalid_patterns_name_the_place() {
+        let error = |pattern: &str| GlobSet::new([pattern], "").unwrap_err().to_string();
+        assert_eq!(error("a[b"), "invalid glob \"a[b\": `[` is not closed at byte 1");
+        assert_eq!(error("[]"), "invalid glob \"[]\": the class is empty at byte 0");
+        assert_eq!(error("[!]"), "invalid glob \"[!]\": the class is empty at byte 0");
+        assert_eq!(error("[c-a]"), "invalid glob \"[c-a]\": the range falls at byte 0");
+        assert_eq!(error("*{a,b"), "invalid glob \"*{a,b\": `{` is not closed at byte 1");
+        assert!(error("[a-cx]").contains("a range has to be all of its class"));
+        assert!(error("[a-]").contains("a range has to be all of its class"));
+        assert!(error(&format!("*{}", "{".repeat(100))).contains("nested too deeply"));
+    }
+
+    #[test]
+    fn invalid_utf8_is_one_character_a_byte() {
+        let set = GlobSet::new(["a?c"], "").unwrap();
+        assert!(set.matches(b"a\xffc"));
+        assert!(!set.matches(b"a\xff\xffc"));
+        assert!(GlobSet::new(["a*"], "").unwrap().matches(b"a\xff"));
+    }
+
+    #[test]
+    fn include_and_exclude() {
+        let filter = IncludeExclude::new(["bytes_*"], ["bytes_sent"]).unwrap();
+        assert!(filter.passes(b"bytes_recv"));
+        assert!(!filter.passes(b"bytes_sent"));
+        assert!(!filter.passes(b"drop_in"));
+        let none = IncludeExclude::new::<&str>([], []).unwrap();
+        assert!(none.is_empty() && none.passes(b"x"));
+    }
+
+    /// Backtracking over characters, the rules as the table tells them.
+    fn naive(tokens: &[Token], separators: &[char], text: &[char], rest: &dyn Fn(&[char]) -> bool) -> bool {
+        let Some((token, following)) = tokens.split_first() else {
+            return rest(text);
+        };
+        let go_on = |text: &[char]| naive(following, separators, text, rest);
+        match token {
+            Token::Literal(literal) => {
+                let literal: Vec<char> = str::from_utf8(literal).unwrap().chars().collect();
+                text.strip_prefix(literal.as_slice()).is_some_and(go_on)
+            }
+            Token::One | Token::Class { .. } => {
+                text.split_first().is_some_and(|(&first, text)| token.accepts(Some(first), separators) && go_on(text))
+            }
+            Token::OneOrNone => text.is_empty() || text.len() == 1 && !separators.contains(&text[0]),
+            Token::Run | Token::AnyRun => (0..=text.len())
+                .take_while(|&at| at == 0 || *token == Token::AnyRun || !separators.contains(&text[at - 1]))
+                .any(|at| go_on(&text[at..])),
+            Token::Alternatives(alternatives) => {
+                alternatives.iter().any(|alternative| naive(alternative, separators, text, &go_on))
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_backtracking(pattern in "[ab.é*?,{}!\\[\\]\\\\-]{0,8}", text in "[ab.é,]{0,7}", dot: bool) {
+            let separators: &[char] = if dot { &['.'] } else { &[] };
+            let mut parser = Parser { pattern: &pattern, rest: pattern.char_indices().peekable(), depth: 0 };
+            let Ok(tokens) = parser.sequence() else { return Ok(()) };
+            let tokens = if tokens == [Token::One] { vec![Token::OneOrNone] } else { tokens };
+            let characters: Vec<char> = text.chars().collect();
+            let want = naive(&tokens, separators, &characters, &|rest| rest.is_empty());
+            prop_assert_eq!(Glob::of_tokens(tokens, separators).matches(text.as_bytes()), want);
+        }
+
+        #[test]
+        fn no_input_panics(pattern: String, separators in "[.a]?", text: Vec<u8>) {
+            if let Ok(set) = GlobSet::new([pattern], &separators) {
+                let _ = set.matches(&text);
+            }
+        }
+    }
+}
