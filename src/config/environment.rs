@@ -4,7 +4,7 @@ use std::{fmt, sync::LazyLock};
 
 use heliograph_core::config::{
     ConfigError,
-    tree::{OffsetMap, Source, Table, Value},
+    tree::{Node, OffsetMap, Source, Table, Value},
 };
 use regex::{Captures, Regex};
 
@@ -54,11 +54,21 @@ pub(super) fn substitute_tree(
     lookup: Lookup<'_>,
 ) -> Result<(), ConfigError> {
     let expander = Expander::new(mode, lookup);
-    for entry in table.entries_mut() {
-        expander.node(&mut entry.node, source)?;
+    for (kind, entry) in table.iter_mut() {
+        match &mut entry.node.value {
+            Value::Table(plugins) if KINDS.contains(&kind) => {
+                for (name, entry) in plugins.iter_mut() {
+                    expander.node(&mut entry.node, source, &format!("{kind}.{name}"))?;
+                }
+            }
+            _ => expander.node(&mut entry.node, source, kind)?,
+        }
     }
     Ok(())
 }
+
+/// Tables whose keys are plugins.
+const KINDS: &[&str] = &["inputs", "outputs", "processors", "aggregators", "secretstores", "plugins"];
 
 /// Puts variables into a text. Also the way back to the offsets of `text`, or the offset of a reference that needs a
 /// value and has none.
@@ -72,7 +82,8 @@ pub(super) fn substitute_text(
 
 /// `$$`, `$NAME`, `${NAME}` or `${NAME<operator>…}`. The last reaches to the last brace of the line; what it really
 /// holds is cut out afterwards. `${` with anything else is matched as well, to pass over it.
-const FORMS: &str = r"(?P<named>[_A-Za-z][_A-Za-z0-9]*)|\{(?:(?P<braced>[_A-Za-z][_A-Za-z0-9]*(?::?[-+?].*)?)\}|(?P<invalid>))";
+const FORMS: &str =
+    r"(?P<named>[_A-Za-z][_A-Za-z0-9]*)|\{(?:(?P<braced>[_A-Za-z][_A-Za-z0-9]*(?::?[-+?].*)?)\}|(?P<invalid>))";
 
 static WITH_ESCAPE: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(&format!(r"\$(?:(?P<escaped>\$)|{FORMS})")).expect("a fixed pattern"));
@@ -105,16 +116,12 @@ impl<'a> Expander<'a> {
         Expander { pattern: if mode.old_behavior { &WITHOUT_ESCAPE } else { &WITH_ESCAPE }, lookup }
     }
 
-    fn node(
-        &self,
-        node: &mut heliograph_core::config::tree::Node,
-        source: &Source,
-    ) -> Result<(), ConfigError> {
+    fn node(&self, node: &mut Node, source: &Source, owner: &str) -> Result<(), ConfigError> {
         match &mut node.value {
             Value::String(text) if text.contains('$') => {
                 let (changed, _) = self
                     .text(text)
-                    .map_err(|(_, missing)| ConfigError::at(source, node.span, "", missing.to_string()))?;
+                    .map_err(|(_, missing)| ConfigError::at(source, node.span, owner, missing.to_string()))?;
                 if changed != *text {
                     *text = changed;
                     node.substituted = true;
@@ -122,12 +129,12 @@ impl<'a> Expander<'a> {
             }
             Value::Array(array) => {
                 for item in &mut array.items {
-                    self.node(item, source)?;
+                    self.node(item, source, owner)?;
                 }
             }
             Value::Table(table) => {
-                for entry in table.entries_mut() {
-                    self.node(&mut entry.node, source)?;
+                for (_, entry) in table.iter_mut() {
+                    self.node(&mut entry.node, source, owner)?;
                 }
             }
             _ => {}

@@ -84,7 +84,7 @@ fn descend<'t>(
 
 fn open_table(parent: &mut Table, key: &str, key_span: Span, header: Span, text: &str) -> Result<(), Mistake> {
     let Some(entry) = parent.get_mut(key) else {
-        let table = Table { origin: Origin::Header, ..Table::default() };
+        let table = Table::with_origin(Origin::Header);
         parent.insert(key.to_owned(), Entry { key_span, node: Node::new(Value::Table(table), header) });
         return Ok(());
     };
@@ -102,7 +102,7 @@ fn open_table(parent: &mut Table, key: &str, key_span: Span, header: Span, text:
 }
 
 fn open_list(parent: &mut Table, key: &str, key_span: Span, header: Span, text: &str) -> Result<(), Mistake> {
-    let element = Node::new(Value::Table(Table { origin: Origin::Header, ..Table::default() }), header);
+    let element = Node::new(Value::Table(Table::with_origin(Origin::Header)), header);
     let Some(entry) = parent.get_mut(key) else {
         let array = Array { items: vec![element], headers: true };
         parent.insert(key.to_owned(), Entry { key_span, node: Node::new(Value::Array(array), header) });

@@ -18,7 +18,7 @@ use self::{build::Builder, scan::Scanner};
 ///
 /// # Errors
 /// At the first place that is not of the dialect, and for keys and tables that are defined twice.
-pub fn parse(source: &Source) -> Result<Table, ConfigError> {
+pub(super) fn parse(source: &Source) -> Result<Table, ConfigError> {
     read(source.text()).map_err(|Mistake { span, message }| ConfigError::at(source, span, "", message))
 }
 

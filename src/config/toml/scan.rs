@@ -193,7 +193,7 @@ impl<'a> Scanner<'a> {
 
     fn inline_table(&mut self, depth: usize) -> Result<Value, Mistake> {
         self.take('{');
-        let mut table = Table { origin: Origin::Inline, ..Table::default() };
+        let mut table = Table::with_origin(Origin::Inline);
         loop {
             self.skip_blanks();
             if self.take('}') {

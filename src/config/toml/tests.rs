@@ -104,8 +104,26 @@ fn numbers() {
     same("a = 1979-05-27T07:32:00.5-07:00", "{a: @1979-05-27T07:32:00.5-07:00}");
     same("a = 1979-05-27T07:32:00Z\nb = 07:32:00.25", "{a: @1979-05-27T07:32:00Z, b: @07:32:00.25}");
     for value in [
-        "01", "0x1F", "0b1", "0o7", "1.", ".5", "1_", "1__0", "_1", "inf", "nan", "+inf", "True", "yes", "1e", "--1",
-        "18446744073709551616", "-9223372036854775809", "1e999", "1979-05-27 07:32:00",
+        "01",
+        "0x1F",
+        "0b1",
+        "0o7",
+        "1.",
+        ".5",
+        "1_",
+        "1__0",
+        "_1",
+        "inf",
+        "nan",
+        "+inf",
+        "True",
+        "yes",
+        "1e",
+        "--1",
+        "18446744073709551616",
+        "-9223372036854775809",
+        "1e999",
+        "1979-05-27 07:32:00",
     ] {
         refused(&format!("a = {value}"));
     }
@@ -154,7 +172,12 @@ fn line_ends() {
 
 #[test]
 fn a_bare_variable_gets_advice() {
-    check("port = ${PORT}", expect![[r#"error: t:1:8: expected a value, found "$": a variable needs quotes ("${NAME}"), or the option --non-strict-env-handling for numbers and booleans"#]]);
+    check(
+        "port = ${PORT}",
+        expect![[
+            r#"error: t:1:8: expected a value, found "$": a variable needs quotes ("${NAME}"), or the option --non-strict-env-handling for numbers and booleans"#
+        ]],
+    );
 }
 
 #[test]
