@@ -1,1 +1,6 @@
 //! What several plugins share.
+
+pub mod arrival;
+pub mod go_regex;
+pub mod key_suffix;
+pub mod tls;
