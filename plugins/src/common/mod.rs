@@ -1,3 +1,4 @@
 //! What several plugins share.
 
 pub mod go_regex;
+pub mod prometheus;
