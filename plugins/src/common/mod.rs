@@ -1,4 +1,5 @@
 //! What several plugins share.
 
 pub mod go_regex;
+pub(crate) mod part_memo;
 pub mod prometheus;

@@ -1,15 +1,13 @@
 //! The labels of the series that a field yields, encoded once.
 
-use heliograph_core::model::{Key, Kind, MetricRef, Series, Value};
+use heliograph_core::model::{Key, Kind, MetricRef, Series};
 use heliograph_core::number::write_general_f64;
 
 use super::wire;
+use crate::common::part_memo::PartSource;
+use crate::common::prometheus::labels::{Fnv, LabelList, from_tags, from_texts};
 use crate::common::prometheus::names::{NameRule, Role, raw_name};
 use crate::common::prometheus::value::bound;
-use crate::serializers::part_memo::PartSource;
-
-/// Names and values of labels, as they are sorted and encoded.
-type Labels = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// Labels of one series of the request: their encoding and what tells the series apart from others.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +48,7 @@ impl<'a> Iterator for EncodedList<'a> {
 pub(super) struct FieldLabels<'a> {
     series: &'a Series,
     kind: Kind,
-    common: Labels,
+    common: LabelList,
 }
 
 impl<'a> FieldLabels<'a> {
@@ -107,22 +105,13 @@ impl PartSource for FieldLabels<'_> {
     }
 }
 
-/// The labels from tags, and from texts if they are to be labels.
-fn common_labels(metric: MetricRef<'_>, strings_are_labels: bool) -> Labels {
-    let special: &[u8] = match metric.kind {
-        Kind::Histogram => b"le",
-        Kind::Summary => b"quantile",
-        Kind::Counter | Kind::Gauge | Kind::Untyped => b"",
-    };
-    let tags = metric.series.tags().filter(|(key, value)| !value.is_empty() && (special.is_empty() || *key != special));
-    let mut labels: Labels =
-        tags.filter_map(|(key, value)| Some((NameRule::Legacy.label(key)?.into_owned(), value.to_vec()))).collect();
-    for field in metric.fields.iter().filter(|_| strings_are_labels) {
-        if let (Value::Text(text), Some(name)) = (&field.value, NameRule::Legacy.label(field.key.as_bytes()))
-            && !labels.iter().any(|(known, _)| **known == *name)
-        {
-            labels.push((name.into_owned(), text.to_vec()));
-        }
+/// The labels from tags with a value, and from texts if they are to be labels.
+fn common_labels(metric: MetricRef<'_>, strings_are_labels: bool) -> LabelList {
+    let mut labels = LabelList::new();
+    from_tags(metric, NameRule::Legacy, &mut labels);
+    labels.retain(|(_, value)| !value.is_empty());
+    if strings_are_labels {
+        from_texts(metric, NameRule::Legacy, &mut labels);
     }
     labels
 }
@@ -137,7 +126,7 @@ pub(super) fn native_labels(metric: MetricRef<'_>, strings_are_labels: bool) -> 
 }
 
 /// Sorts by name alone, so that equal names keep their order, and appends hash, length and encoding.
-fn encode(mut labels: Labels, out: &mut Vec<u8>) {
+fn encode(mut labels: LabelList, out: &mut Vec<u8>) {
     labels.sort_by(|a, b| a.0.cmp(&b.0));
     let hash = labels.iter().fold(Fnv::default(), |hash, (name, value)| hash.add(name).add(&[0]).add(value).add(&[0]));
     out.extend_from_slice(&hash.0.to_le_bytes());
@@ -160,20 +149,4 @@ fn text(bound: f64) -> Vec<u8> {
     let mut out = Vec::new();
     write_general_f64(&mut out, bound);
     out
-}
-
-/// The 64-bit FNV-1a hash.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Fnv(pub(super) u64);
-
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Fnv {
-    pub(super) fn add(self, bytes: &[u8]) -> Self {
-        Self(bytes.iter().fold(self.0, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)))
-    }
 }

@@ -14,10 +14,11 @@ use heliograph_core::serialize::Serializer;
 use heliograph_core::throttle::Throttle;
 use serde::Deserialize;
 
-use self::labels::{EncodedList, FieldLabels, Fnv, native_labels};
+use self::labels::{EncodedList, FieldLabels, native_labels};
 use self::native::NativeHistogram;
 use self::request::{Dropped, Request};
-use super::part_memo::PartMemo;
+use crate::common::part_memo::PartMemo;
+use crate::common::prometheus::labels::identity;
 use crate::common::prometheus::names::Role;
 use crate::common::prometheus::value::{count, milliseconds, sample};
 
@@ -122,21 +123,6 @@ impl RemoteWriteSerializer {
             }
         }
     }
-}
-
-/// What the labels of a metric depend on: the series, what its fields mean, and its texts if they are labels.
-#[inline]
-fn identity(metric: MetricRef<'_>, with_strings: bool) -> u64 {
-    let kind = (metric.kind as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let texts = if with_strings {
-        metric.fields.iter().fold(0, |hash, field| match &field.value {
-            Value::Text(text) => Fnv(hash).add(field.key.as_bytes()).add(&[0]).add(text).add(&[0]).0,
-            _ => hash,
-        })
-    } else {
-        0
-    };
-    metric.series.fingerprint() ^ kind ^ texts.rotate_left(32)
 }
 
 /// Adds the samples of a field to the series of its `list`, which stand in the order of [`FieldLabels`].

@@ -247,7 +247,14 @@ fn native_histograms() {
     "#]],
     );
     let uncounted = NATIVE.replace("positive_bucket_1=2", "positive_bucket_9=2");
-    check("", &typed(&[(Kind::Histogram, &uncounted)]), expect![[""]]);
+    check(
+        "",
+        &typed(&[(Kind::Histogram, &uncounted)]),
+        expect![[r#"
+        {__name__="na_tive_zero_bucket",h="a",le="+Inf"} 1@1
+        {__name__="na_tive_zero_count",h="a"} 1@1
+    "#]],
+    );
     let mixed = [(Kind::Untyped, "na_tive,h=a x=1 0"), (Kind::Histogram, NATIVE), (Kind::Histogram, NATIVE)];
     assert_eq!(request("", &typed(&mixed)).iter().map(|one| one.histograms.len()).collect::<Vec<_>>(), [0, 1]);
 }
