@@ -3,4 +3,6 @@
 pub mod arrival;
 pub mod go_regex;
 pub mod key_suffix;
+pub mod prometheus;
 pub mod tls;
+pub(crate) mod part_memo;
