@@ -1,1 +1,5 @@
 //! What several plugins share.
+
+pub mod proc_file;
+#[cfg(test)]
+pub(crate) mod testkit;
