@@ -3,3 +3,5 @@
 pub mod arrival;
 pub mod go_regex;
 pub mod key_suffix;
+#[cfg(test)]
+pub(crate) mod testing;
