@@ -5,3 +5,4 @@ pub mod go_regex;
 pub mod key_suffix;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod tls;

@@ -31,6 +31,12 @@ pub struct GoRegex {
     locations: CaptureLocations,
 }
 
+/// The pattern as the `regex` crate reads it, for those who compile it themselves; what Go refuses is left for the crate
+/// to refuse.
+pub fn from_go(pattern: &str) -> String {
+    translate::translate(pattern).map_or_else(|_| pattern.to_owned(), |translated| translated.pattern)
+}
+
 /// Memory that one compiled pattern may take, in bytes.
 const COMPILED_LIMIT: usize = 10 << 20;
 
