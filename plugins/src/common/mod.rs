@@ -1,3 +1,4 @@
 //! What several plugins share.
 
+pub mod http_client;
 pub mod tls;
