@@ -19,3 +19,4 @@ pub mod serialize;
 pub mod stage;
 pub mod stats;
 pub mod throttle;
+pub mod timestamp;

@@ -59,6 +59,14 @@ pub trait Input: Send {
 pub trait Processor: Send {
     /// Changes a metric in place; [`Verdict::Drop`] takes it out. More metrics go to [`ProcessContext::emit`].
     fn apply(&mut self, metric: &mut MetricMut<'_>, context: &mut ProcessContext<'_>) -> Verdict;
+
+    /// How often the processor speaks by itself, if it does.
+    fn period(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Adds what the processor has held back to `context.emit`; called once a period and at the end.
+    fn push(&mut self, _context: &mut ProcessContext<'_>) {}
 }
 
 /// What becomes of a metric.

@@ -7,5 +7,6 @@
 mod parse;
 mod write;
 
+pub(crate) use parse::underscores_separate_digits;
 pub use parse::{NumberError, parse_bool, parse_float, parse_int_auto, parse_int10, parse_uint_auto, parse_uint10};
 pub use write::{write_general_f64, write_i64, write_json_f64, write_plain_f64, write_prometheus_f64, write_u64};

@@ -272,7 +272,7 @@ fn signed(negative: bool, magnitude: u64) -> Result<i64, NumberError> {
 }
 
 /// Whether each underscore stands between two digits, or between a base prefix and a digit.
-fn underscores_separate_digits(unsigned: &[u8]) -> bool {
+pub(crate) fn underscores_separate_digits(unsigned: &[u8]) -> bool {
     #[derive(PartialEq)]
     enum Before {
         Digit,

@@ -1,0 +1,247 @@
+//! The journal in memory (`buffer_strategy = "memory"`): batches shared by all outputs, lost with the process.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use heliograph_core::model::{Batch, Origin, WriteBatch};
+use heliograph_core::stats::Count;
+use tokio::sync::{Notify, watch};
+
+use super::queue::{Queue, Resolution};
+
+/// Decides what an output sees of a batch: the same one, another with what its filters leave, or nothing.
+pub type Admit = Box<dyn FnMut(&Arc<Batch>) -> Option<Arc<Batch>> + Send>;
+
+/// An output's place in the journal.
+pub struct OutputSlot {
+    /// The output's filters and names.
+    pub admit: Admit,
+    /// Most metrics kept for it (`metric_buffer_limit`).
+    pub limit: usize,
+    /// Metrics put into its queue.
+    pub added: Count,
+    /// Metrics that went for newer ones.
+    pub dropped: Vec<Count>,
+    /// Metrics that wait.
+    pub size: Count,
+}
+
+/// The writing end; clones write to the same sequence.
+#[derive(Clone)]
+pub struct Journal(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    /// One per output: something was appended to its queue.
+    appended: Vec<Notify>,
+    watermarks: Vec<watch::Sender<u64>>,
+}
+
+struct State {
+    slots: Vec<Slot>,
+    /// Position of the newest batch; the first has 1.
+    last: u64,
+    /// What inputs wait for, by position.
+    origins: VecDeque<(u64, Origin)>,
+}
+
+struct Slot {
+    output: OutputSlot,
+    queue: Queue,
+    /// Dropped since the output last asked.
+    overflow: usize,
+}
+
+/// One output's end of the journal.
+pub struct Reader {
+    shared: Arc<Shared>,
+    index: usize,
+}
+
+impl Journal {
+    /// A journal for these outputs and this many inputs, with a reader for each output.
+    pub fn new(outputs: Vec<OutputSlot>, inputs: usize) -> (Self, Vec<Reader>) {
+        let slot = |output: OutputSlot| Slot { queue: Queue::new(output.limit), output, overflow: 0 };
+        let slots: Vec<Slot> = outputs.into_iter().map(slot).collect();
+        let count = slots.len();
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State { slots, last: 0, origins: VecDeque::new() }),
+            appended: (0..count).map(|_| Notify::new()).collect(),
+            watermarks: (0..inputs).map(|_| watch::channel(0).0).collect(),
+        });
+        let readers = (0..count).map(|index| Reader { shared: shared.clone(), index }).collect();
+        (Self(shared), readers)
+    }
+
+    /// Appends a batch. One without metrics still carries its origin on.
+    pub fn append(&self, batch: Batch) {
+        let batch = Arc::new(batch);
+        let mut state = self.0.lock();
+        let State { slots, last, origins } = &mut *state;
+        *last += 1;
+        origins.extend(batch.origin.map(|origin| (*last, origin)));
+        for (slot, appended) in slots.iter_mut().zip(&self.0.appended) {
+            if batch.is_empty() {
+                break;
+            }
+            let Some(admitted) = (slot.output.admit)(&batch).filter(|batch| !batch.is_empty()) else { continue };
+            slot.output.added.add(admitted.len());
+            let dropped = slot.queue.push(*last, admitted);
+            slot.dropped(dropped);
+            appended.notify_one();
+        }
+        self.0.advance(&mut state);
+    }
+
+    /// The newest message of this input up to which all is delivered; starts at 0.
+    pub fn watermark(&self, input: usize) -> watch::Receiver<u64> {
+        self.0.watermarks[input].subscribe()
+    }
+}
+
+impl Reader {
+    /// Waits until something was appended since the last call; may wake without need.
+    pub async fn appended(&self) {
+        self.shared.appended[self.index].notified().await;
+    }
+
+    /// Metrics that wait.
+    pub fn len(&self) -> usize {
+        self.shared.lock().slots[self.index].queue.waiting()
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Most metrics kept.
+    pub fn limit(&self) -> usize {
+        self.shared.lock().slots[self.index].queue.limit()
+    }
+
+    /// How many metrics were dropped for newer ones since the last call.
+    pub fn take_overflow(&self) -> usize {
+        std::mem::take(&mut self.shared.lock().slots[self.index].overflow)
+    }
+
+    /// The oldest `max` metrics; [`Self::resolve`] says what became of them before the next call.
+    pub fn take(&mut self, max: usize) -> WriteBatch {
+        self.shared.lock().slots[self.index].queue.take(max)
+    }
+
+    /// Says what became of the metrics taken last.
+    pub fn resolve(&mut self, resolution: Resolution) {
+        let mut state = self.shared.lock();
+        let slot = &mut state.slots[self.index];
+        let dropped = slot.queue.resolve(resolution);
+        slot.dropped(dropped);
+        self.shared.advance(&mut state);
+    }
+}
+
+impl Slot {
+    fn dropped(&mut self, count: usize) {
+        self.overflow += count;
+        if count > 0 {
+            self.output.dropped.iter().for_each(|counter| counter.add(count));
+        }
+        self.output.size.set(self.queue.len());
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic in a filter leaves the queues whole: they are changed after it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells inputs how far every output has come.
+    fn advance(&self, state: &mut State) {
+        if state.origins.is_empty() {
+            return;
+        }
+        let done = state.slots.iter().map(|slot| slot.queue.done(state.last)).min().unwrap_or(state.last);
+        while let Some(&(position, origin)) = state.origins.front()
+            && position <= done
+        {
+            state.origins.pop_front();
+            if let Some(watermark) = self.watermarks.get(origin.input as usize) {
+                watermark.send_replace(origin.message);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use heliograph_core::model::{Key, Kind, SeriesBuilder, Value};
+
+    fn batch(message: u64, name: &str) -> Batch {
+        let mut batch = Batch::new();
+        batch.start(SeriesBuilder::new().start(name.as_bytes()).build(), 0, Kind::Untyped);
+        batch.push_field(Key::fixed("v"), Value::Int(1));
+        batch.origin = Some(Origin { input: 0, message });
+        batch
+    }
+
+    fn slot(admit: impl FnMut(&Arc<Batch>) -> Option<Arc<Batch>> + Send + 'static) -> OutputSlot {
+        OutputSlot { admit: Box::new(admit), limit: 100, added: Count::default(), dropped: vec![], size: Count::default() }
+    }
+
+    fn write(reader: &mut Reader) -> usize {
+        let taken = reader.take(10).len();
+        reader.resolve(Resolution::Done);
+        taken
+    }
+
+    #[test]
+    fn safe_is_what_every_output_has_written() {
+        let (journal, mut readers) = Journal::new(vec![slot(|b| Some(b.clone())), slot(|b| Some(b.clone()))], 1);
+        let watermark = journal.watermark(0);
+        journal.append(batch(7, "a"));
+        write(&mut readers[0]);
+        assert_eq!(*watermark.borrow(), 0);
+        write(&mut readers[1]);
+        assert_eq!(*watermark.borrow(), 7);
+    }
+
+    #[test]
+    fn a_message_without_metrics_passes_with_its_batch() {
+        let (journal, mut readers) = Journal::new(vec![slot(|b| Some(b.clone()))], 1);
+        let watermark = journal.watermark(0);
+        journal.append(batch(1, "a"));
+        let mut empty = batch(2, "b");
+        empty.truncate(0);
+        journal.append(empty);
+        assert_eq!(*watermark.borrow(), 0);
+        write(&mut readers[0]);
+        assert_eq!(*watermark.borrow(), 2);
+    }
+
+    #[test]
+    fn an_output_that_filters_all_of_it_waits_for_nothing() {
+        let (journal, mut readers) = Journal::new(vec![slot(|b| Some(b.clone())), slot(|_| None)], 1);
+        let watermark = journal.watermark(0);
+        journal.append(batch(1, "a"));
+        assert_eq!((write(&mut readers[1]), write(&mut readers[0])), (0, 1));
+        assert_eq!(*watermark.borrow(), 1);
+    }
+
+    #[test]
+    fn without_outputs_all_is_safe_at_once() {
+        let (journal, _) = Journal::new(vec![], 1);
+        let watermark = journal.watermark(0);
+        journal.append(batch(1, "a"));
+        assert_eq!(*watermark.borrow(), 1);
+    }
+
+    #[test]
+    fn a_batch_is_shared_not_copied() {
+        let (journal, mut readers) = Journal::new(vec![slot(|b| Some(b.clone())), slot(|b| Some(b.clone()))], 1);
+        journal.append(batch(1, "a"));
+        let (a, b) = (readers[0].take(1), readers[1].take(1));
+        assert!(std::ptr::eq(a.iter().next().unwrap().fields, b.iter().next().unwrap().fields));
+    }
+}
