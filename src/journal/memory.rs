@@ -187,7 +187,13 @@ mod tests {
     }
 
     fn slot(admit: impl FnMut(&Arc<Batch>) -> Option<Arc<Batch>> + Send + 'static) -> OutputSlot {
-        OutputSlot { admit: Box::new(admit), limit: 100, added: Count::default(), dropped: vec![], size: Count::default() }
+        OutputSlot {
+            admit: Box::new(admit),
+            limit: 100,
+            added: Count::default(),
+            dropped: vec![],
+            size: Count::default(),
+        }
     }
 
     fn write(reader: &mut Reader) -> usize {

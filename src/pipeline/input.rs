@@ -209,7 +209,11 @@ impl RunningInput {
     }
 }
 
-async fn gather_once(plugin: &mut dyn Input, accumulator: &mut Accumulator, source: TimeSource) -> Result<(), BoxError> {
+async fn gather_once(
+    plugin: &mut dyn Input,
+    accumulator: &mut Accumulator,
+    source: TimeSource,
+) -> Result<(), BoxError> {
     let start = accumulator.now();
     let outcome = plugin.gather(accumulator).await;
     accumulator.set_time(match source {

@@ -99,9 +99,7 @@ impl RunningOutput {
                     self.flush().await;
                     due = Instant::now() + self.flush_interval + random.below(self.flush_jitter);
                 }
-                Wake::Appended => {
-                    while self.reader.len() >= self.batch_size && self.write_batch().await {}
-                }
+                Wake::Appended => while self.reader.len() >= self.batch_size && self.write_batch().await {},
             }
         }
         self.flush().await;
@@ -113,7 +111,11 @@ impl RunningOutput {
     pub async fn flush(&mut self) {
         let overflow = self.reader.take_overflow();
         if overflow > 0 {
-            tracing::warn!(plugin = &*self.name, count = overflow, "Metric buffer overflow; {overflow} metrics have been dropped");
+            tracing::warn!(
+                plugin = &*self.name,
+                count = overflow,
+                "Metric buffer overflow; {overflow} metrics have been dropped"
+            );
         }
         let waiting = self.reader.len();
         for _ in 0..=waiting / self.batch_size {

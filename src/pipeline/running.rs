@@ -34,7 +34,13 @@ impl Selection {
     }
 
     /// The series as the plugin sees it, if the metric is selected.
-    pub fn select(&mut self, metric: MetricRef<'_>, interner: &mut Interner, now: i64, plugin: &str) -> Option<SeriesRef> {
+    pub fn select(
+        &mut self,
+        metric: MetricRef<'_>,
+        interner: &mut Interner,
+        now: i64,
+        plugin: &str,
+    ) -> Option<SeriesRef> {
         let Self { filter, rename, memo } = self;
         if filter.is_open() && rename.is_empty() {
             return Some(metric.series.clone());
@@ -142,9 +148,8 @@ impl Admission {
             admitted.push_copy(MetricRef { series: &series, ..metric });
         }
         if selection.filter.has_field_rules() {
-            admitted.retain_mut(|metric| {
-                metric.retain_fields(|field| selection.filter.keeps_field(field.key.as_bytes()))
-            });
+            admitted
+                .retain_mut(|metric| metric.retain_fields(|field| selection.filter.keeps_field(field.key.as_bytes())));
         }
         filtered.add(batch.len() - admitted.len());
         admitted.origin = batch.origin;

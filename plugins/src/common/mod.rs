@@ -1,4 +1,7 @@
 //! What several plugins share.
 
+pub mod compress;
+pub mod go_regex;
 pub mod http_client;
+pub mod rotate;
 pub mod tls;
