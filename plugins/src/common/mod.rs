@@ -1,5 +1,6 @@
 //! What several plugins share.
 
+pub mod aws;
 pub mod compress;
 pub mod go_regex;
 pub mod http_client;
