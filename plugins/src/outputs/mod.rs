@@ -2,8 +2,9 @@
 
 mod discard;
 mod file;
+mod http;
 
 use heliograph_core::plugin::OutputSpec;
 
 /// Every output, sorted by name.
-pub static ALL: &[&OutputSpec] = &[&discard::SPEC, &file::SPEC];
+pub static ALL: &[&OutputSpec] = &[&discard::SPEC, &file::SPEC, &http::SPEC];

@@ -66,7 +66,10 @@ mod tests {
     #[test]
     fn profiles() {
         let default = parse(TEXT, "default").unwrap();
-        assert_eq!(credentials(&default).map(|found| (found.access_key, found.secret_key)), Some(("A".into(), "B".into())));
+        assert_eq!(
+            credentials(&default).map(|found| (found.access_key, found.secret_key)),
+            Some(("A".into(), "B".into()))
+        );
         assert_eq!(parse(TEXT, "lab").unwrap()["region"], "eu-west-1");
         assert_eq!(credentials(&parse(TEXT, "ops").unwrap()), None);
         assert_eq!(parse(TEXT, "none"), None);
