@@ -1,10 +1,14 @@
 //! What several plugins share.
 
 pub mod arrival;
+pub mod aws;
+pub mod compress;
 pub mod go_regex;
+pub mod http_client;
 pub mod key_suffix;
 pub mod proc_file;
 pub mod prometheus;
+pub mod rotate;
 pub mod tls;
 #[cfg(test)]
 pub(crate) mod testing;
