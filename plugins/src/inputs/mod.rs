@@ -11,5 +11,5 @@ mod swap;
 use heliograph_core::plugin::InputSpec;
 
 /// Every input, sorted by name.
-pub static ALL: &[&InputSpec] = &[&cpu::SPEC, &kernel::SPEC, &mem::SPEC, &mqtt_consumer::SPEC, &net::SPEC, &processes::SPEC, &swap::SPEC];
-
+pub static ALL: &[&InputSpec] =
+    &[&cpu::SPEC, &kernel::SPEC, &mem::SPEC, &mqtt_consumer::SPEC, &net::SPEC, &processes::SPEC, &swap::SPEC];
