@@ -40,8 +40,14 @@ pub struct LoadOptions {
     pub secretstore_filter: Option<Vec<String>>,
     /// The plugins of this build.
     pub known: KnownPlugins,
-    /// Host name of the operating system.
+    /// Host name of the operating system, see [`os_hostname`].
     pub os_hostname: String,
+}
+
+/// The host name as the operating system has it, which in a container is the name of the pod.
+#[must_use]
+pub fn os_hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// An input to build.
