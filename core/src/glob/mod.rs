@@ -61,9 +61,11 @@ impl GlobSet {
                 set.add_exact(pattern.as_bytes());
                 continue;
             }
-            match Glob::new(pattern, &separators)? {
-                Glob::Exact(text) => set.add_exact(&text),
-                glob => set.globs.push(glob),
+            for glob in Glob::of_pattern(parse::parse(pattern)?, &separators) {
+                match glob {
+                    Glob::Exact(text) => set.add_exact(&text),
+                    glob => set.globs.push(glob),
+                }
             }
         }
         Ok(set)
@@ -152,15 +154,25 @@ enum Glob {
     Around { prefix: Box<[u8]>, suffix: Box<[u8]> },
     /// `*infix*` without separators.
     Contains(Box<memchr::memmem::Finder<'static>>),
-    /// Anything else.
+    /// Anything else without separators and alternatives.
+    Plain(Vec<Token>),
+    /// Anything at all.
     General { tokens: Vec<Token>, separators: Box<[char]> },
 }
 
 impl Glob {
-    fn new(pattern: &str, separators: &[char]) -> Result<Self, GlobError> {
-        Ok(Self::of_tokens(parse::parse(pattern)?, separators))
+    /// The globs that a pattern stands for: one for each way to choose among its alternatives.
+    ///
+    /// So `disk{,io}*` is two prefixes. Too many of them stay one glob of the general form.
+    fn of_pattern(tokens: Vec<Token>, separators: &[char]) -> Vec<Self> {
+        const MOST_GLOBS: usize = 32;
+        match token::expand(&tokens, MOST_GLOBS) {
+            Some(sequences) => sequences.into_iter().map(|tokens| Self::of_tokens(tokens, separators)).collect(),
+            None => vec![Self::General { tokens, separators: separators.into() }],
+        }
     }
 
+    /// The form for tokens without alternatives.
     fn of_tokens(tokens: Vec<Token>, separators: &[char]) -> Self {
         use Token::{AnyRun, Literal, Run};
         let free = separators.is_empty();
@@ -178,6 +190,7 @@ impl Glob {
             [Run, Literal(infix), Run] if free => {
                 Self::Contains(Box::new(memchr::memmem::Finder::new(infix).into_owned()))
             }
+            _ if free => Self::Plain(tokens),
             _ => Self::General { tokens, separators: separators.into() },
         }
     }
@@ -190,6 +203,7 @@ impl Glob {
                 text.len() >= prefix.len() + suffix.len() && text.starts_with(prefix) && text.ends_with(suffix)
             }
             Self::Contains(infix) => infix.find(text).is_some(),
+            Self::Plain(tokens) => token::matches_plainly(tokens, text),
             Self::General { tokens, separators } => token::matches(tokens, separators, text),
         }
     }
@@ -339,7 +353,10 @@ mod tests {
             let Ok(tokens) = parse::parse(&pattern) else { return Ok(()) };
             let characters: Vec<char> = text.chars().collect();
             let want = naive(&tokens, separators, &characters, &|rest| rest.is_empty());
-            prop_assert_eq!(Glob::of_tokens(tokens, separators).matches(text.as_bytes()), want);
+            let general = token::matches(&tokens, separators, text.as_bytes());
+            let globs = Glob::of_pattern(tokens, separators);
+            prop_assert_eq!(globs.iter().any(|glob| glob.matches(text.as_bytes())), want);
+            prop_assert_eq!(general, want);
         }
 
         #[test]

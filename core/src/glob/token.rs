@@ -35,6 +35,78 @@ impl Token {
     }
 }
 
+/// All sequences that come of choosing one of each `{…}`; nothing if there are more than `limit`.
+pub(super) fn expand(tokens: &[Token], limit: usize) -> Option<Vec<Vec<Token>>> {
+    let mut sequences = vec![Vec::new()];
+    for token in tokens {
+        let choices = match token {
+            Token::Alternatives(alternatives) => {
+                let mut choices = Vec::new();
+                for alternative in alternatives {
+                    choices.extend(expand(alternative, limit)?);
+                }
+                choices
+            }
+            other => vec![vec![other.clone()]],
+        };
+        if sequences.len() * choices.len() > limit {
+            return None;
+        }
+        sequences =
+            sequences.iter().flat_map(|sequence| choices.iter().map(move |choice| join(sequence, choice))).collect();
+    }
+    Some(sequences)
+}
+
+/// One sequence after the other, literals that meet made one.
+fn join(first: &[Token], second: &[Token]) -> Vec<Token> {
+    match (first.split_last(), second.split_first()) {
+        (Some((Token::Literal(end), before)), Some((Token::Literal(start), after))) => {
+            let literal = Token::Literal([end.as_slice(), start].concat());
+            before.iter().cloned().chain([literal]).chain(after.iter().cloned()).collect()
+        }
+        _ => [first, second].concat(),
+    }
+}
+
+/// Whether tokens without alternatives match the whole text where there are no separators; allocates nothing.
+///
+/// A run takes as little as it can and more only if what follows it fails. Since any run can take any character, the
+/// runs before the last one need not be tried again.
+pub(super) fn matches_plainly(tokens: &[Token], text: &[u8]) -> bool {
+    let (mut at_token, mut at) = (0, 0);
+    let mut last_run: Option<(usize, usize)> = None;
+    loop {
+        let step = match tokens.get(at_token) {
+            Some(Token::Run | Token::AnyRun) => {
+                last_run = Some((at_token + 1, at));
+                Some(0)
+            }
+            Some(Token::Literal(literal)) => text[at..].starts_with(literal).then_some(literal.len()),
+            Some(Token::OneOrNone) if text.is_empty() => Some(0),
+            Some(token) => {
+                decode(&text[at..]).and_then(|(character, width)| token.accepts(character, &[]).then_some(width))
+            }
+            None if at == text.len() => return true,
+            None => None,
+        };
+        match (step, last_run) {
+            (Some(width), _) => {
+                at_token += 1;
+                at += width;
+            }
+            (None, Some((after_run, from))) => {
+                let Some((_, width)) = decode(&text[from..]) else {
+                    return false;
+                };
+                last_run = Some((after_run, from + width));
+                (at_token, at) = (after_run, from + width);
+            }
+            (None, None) => return false,
+        }
+    }
+}
+
 /// Whether the tokens match the whole text.
 pub(crate) fn matches(tokens: &[Token], separators: &[char], text: &[u8]) -> bool {
     let mut places = Places::start(text.len());

@@ -1,8 +1,17 @@
 //! What several plugins share.
 
 pub mod arrival;
+pub mod aws;
+pub mod compress;
 pub mod go_regex;
+pub mod http_client;
 pub mod key_suffix;
+pub mod proc_file;
+pub mod prometheus;
+pub mod rotate;
+pub mod tls;
 #[cfg(test)]
 pub(crate) mod testing;
-pub mod tls;
+pub(crate) mod part_memo;
+#[cfg(test)]
+pub(crate) mod testkit;

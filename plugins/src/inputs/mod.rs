@@ -1,11 +1,28 @@
 //! Inputs: what gathers or receives metrics.
 
+mod cpu;
 mod exec;
 mod file;
 mod internal;
+mod kernel;
+mod mem;
 mod mqtt_consumer;
+mod net;
+mod processes;
+mod swap;
 
 use heliograph_core::plugin::InputSpec;
 
 /// Every input, sorted by name.
-pub static ALL: &[&InputSpec] = &[&exec::SPEC, &file::SPEC, &internal::SPEC, &mqtt_consumer::SPEC];
+pub static ALL: &[&InputSpec] = &[
+    &cpu::SPEC,
+    &exec::SPEC,
+    &file::SPEC,
+    &internal::SPEC,
+    &kernel::SPEC,
+    &mem::SPEC,
+    &mqtt_consumer::SPEC,
+    &net::SPEC,
+    &processes::SPEC,
+    &swap::SPEC,
+];
