@@ -113,7 +113,12 @@ impl Pipeline {
     }
 
     /// Gathers once, waits, and writes everything (`--once`).
-    pub async fn once(self, wait: Duration, mut stop: Stop, flush_now: watch::Receiver<u64>) -> Result<Outcome, BoxError> {
+    pub async fn once(
+        self,
+        wait: Duration,
+        mut stop: Stop,
+        flush_now: watch::Receiver<u64>,
+    ) -> Result<Outcome, BoxError> {
         let Self { mut inputs, chain, outputs, clock } = self;
         let outputs = Outputs::start(outputs, inputs.len(), &mut stop, flush_now).await?;
         outputs.give_watermarks(&mut inputs);

@@ -23,7 +23,7 @@ pub(super) static SPEC: InputSpec = InputSpec {
     name: "exec",
     sample: include_str!("sample.conf"),
     build: |mut section, context| {
-        let parser = parsers::take(&mut section, "json", "exec")?;
+        let parser = parsers::take(&mut section, "json", "exec", context)?;
         let position = section.position();
         let settings = section.finish::<Options>()?.check().map_err(|problem| position.error(problem))?;
         let parser = parser().map_err(|error| position.error(error.to_string()))?;

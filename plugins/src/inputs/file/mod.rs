@@ -23,8 +23,8 @@ use encoding::Encoding;
 pub(super) static SPEC: InputSpec = InputSpec {
     name: "file",
     sample: include_str!("sample.conf"),
-    build: |mut section, _| {
-        let parser = parsers::take(&mut section, "influx", "file")?;
+    build: |mut section, context| {
+        let parser = parsers::take(&mut section, "influx", "file", context)?;
         Ok(Box::new(Files::new(section.finish()?, parser)))
     },
 };
