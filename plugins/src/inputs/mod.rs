@@ -1,6 +1,9 @@
 //! Inputs: what gathers or receives metrics.
 
 mod cpu;
+mod exec;
+mod file;
+mod internal;
 mod kernel;
 mod mem;
 mod mqtt_consumer;
@@ -11,5 +14,15 @@ mod swap;
 use heliograph_core::plugin::InputSpec;
 
 /// Every input, sorted by name.
-pub static ALL: &[&InputSpec] =
-    &[&cpu::SPEC, &kernel::SPEC, &mem::SPEC, &mqtt_consumer::SPEC, &net::SPEC, &processes::SPEC, &swap::SPEC];
+pub static ALL: &[&InputSpec] = &[
+    &cpu::SPEC,
+    &exec::SPEC,
+    &file::SPEC,
+    &internal::SPEC,
+    &kernel::SPEC,
+    &mem::SPEC,
+    &mqtt_consumer::SPEC,
+    &net::SPEC,
+    &processes::SPEC,
+    &swap::SPEC,
+];
