@@ -65,7 +65,10 @@ impl Graphite {
             2 => None,
             3 => Some(time),
             _ => {
-                return Err(fault("syntax", format!("line {} must be \"name value [timestamp]\"", Quoted(line.trim()))));
+                return Err(fault(
+                    "syntax",
+                    format!("line {} must be \"name value [timestamp]\"", Quoted(line.trim())),
+                ));
             }
         };
         let wrong = |what, text, error| {
