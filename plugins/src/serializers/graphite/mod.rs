@@ -87,7 +87,7 @@ impl GraphiteSerializer {
     }
 
     /// Takes the options out of a section.
-    fn take(section: &mut Section) -> Result<Self, ConfigError> {
+    pub fn take(section: &mut Section) -> Result<Self, ConfigError> {
         let options = section.take_struct()?;
         Self::new(options).map_err(|error| {
             let key = match &error {
