@@ -3,6 +3,7 @@
 mod field_order;
 pub mod graphite;
 pub mod influx;
+pub mod json;
 pub mod prometheus;
 pub mod prometheusremotewrite;
 #[cfg(test)]
@@ -13,7 +14,8 @@ use heliograph_core::plugin::SerializerSpec;
 use heliograph_core::serialize::Serializer;
 
 /// Every serializer, sorted by name.
-pub static ALL: &[&SerializerSpec] = &[&graphite::SPEC, &influx::SPEC, &prometheus::SPEC, &prometheusremotewrite::SPEC];
+pub static ALL: &[&SerializerSpec] =
+    &[&graphite::SPEC, &influx::SPEC, &json::SPEC, &prometheus::SPEC, &prometheusremotewrite::SPEC];
 
 /// Takes `data_format` (by default `influx`) and that serializer's own options out of an output's section.
 pub fn take(section: &mut Section) -> Result<Box<dyn Serializer>, ConfigError> {
