@@ -3,6 +3,8 @@
 use heliograph_core::plugin::InputSpec;
 
 mod cpu;
+mod disk;
+mod diskio;
 mod kernel;
 mod mem;
 mod net;
@@ -10,4 +12,4 @@ mod processes;
 mod swap;
 
 /// Every input, sorted by name.
-pub static ALL: &[&InputSpec] = &[&cpu::SPEC, &kernel::SPEC, &mem::SPEC, &net::SPEC, &processes::SPEC, &swap::SPEC];
+pub static ALL: &[&InputSpec] = &[&cpu::SPEC, &disk::SPEC, &diskio::SPEC, &kernel::SPEC, &mem::SPEC, &net::SPEC, &processes::SPEC, &swap::SPEC];
