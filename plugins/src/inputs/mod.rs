@@ -10,6 +10,7 @@ mod mem;
 mod net;
 mod processes;
 mod swap;
+mod system;
 
 /// Every input, sorted by name.
-pub static ALL: &[&InputSpec] = &[&cpu::SPEC, &disk::SPEC, &diskio::SPEC, &kernel::SPEC, &mem::SPEC, &net::SPEC, &processes::SPEC, &swap::SPEC];
+pub static ALL: &[&InputSpec] = &[&cpu::SPEC, &disk::SPEC, &diskio::SPEC, &kernel::SPEC, &mem::SPEC, &net::SPEC, &processes::SPEC, &swap::SPEC, &system::SPEC];
