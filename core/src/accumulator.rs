@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::clock::Clock;
 use crate::error::BoxError;
@@ -33,6 +33,16 @@ pub struct Accumulator {
     throttle: Throttle,
     problems: u64,
     time_override: Option<i64>,
+    delivery: Option<Delivery>,
+}
+
+/// How an input learns what is safe.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Index of the input in the running pipeline, as in [`Origin::input`].
+    pub input: u32,
+    /// The newest message up to which all is safe.
+    pub watermark: watch::Receiver<u64>,
 }
 
 impl std::fmt::Debug for Accumulator {
@@ -66,7 +76,20 @@ impl Accumulator {
             throttle: Throttle::new(),
             problems: 0,
             time_override: None,
+            delivery: None,
         }
+    }
+
+    /// Lets the input ask for a watermark.
+    pub fn with_delivery(mut self, delivery: Delivery) -> Self {
+        self.delivery = Some(delivery);
+        self
+    }
+
+    /// The watermark of this input, for those that acknowledge what is safe; `None` where nothing is ever delivered
+    /// (`--test`).
+    pub fn delivery(&self) -> Option<Delivery> {
+        self.delivery.clone()
     }
 
     /// Starts a metric: tags and fields follow, [`MetricBuilder::push`] adds it.

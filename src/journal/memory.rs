@@ -93,6 +93,11 @@ impl Journal {
         self.0.advance(&mut state);
     }
 
+    /// Metrics that wait for any output, each counted for every output that has not written it.
+    pub fn waiting(&self) -> usize {
+        self.0.lock().slots.iter().map(|slot| slot.queue.len()).sum()
+    }
+
     /// The newest message of this input up to which all is delivered; starts at 0.
     pub fn watermark(&self, input: usize) -> watch::Receiver<u64> {
         self.0.watermarks[input].subscribe()
@@ -187,7 +192,13 @@ mod tests {
     }
 
     fn slot(admit: impl FnMut(&Arc<Batch>) -> Option<Arc<Batch>> + Send + 'static) -> OutputSlot {
-        OutputSlot { admit: Box::new(admit), limit: 100, added: Count::default(), dropped: vec![], size: Count::default() }
+        OutputSlot {
+            admit: Box::new(admit),
+            limit: 100,
+            added: Count::default(),
+            dropped: vec![],
+            size: Count::default(),
+        }
     }
 
     fn write(reader: &mut Reader) -> usize {
@@ -212,7 +223,9 @@ mod tests {
         let (journal, mut readers) = Journal::new(vec![slot(|b| Some(b.clone()))], 1);
         let watermark = journal.watermark(0);
         journal.append(batch(1, "a"));
-        journal.append(Batch { origin: Some(Origin { input: 0, message: 2 }), ..Batch::new() });
+        let mut empty = batch(2, "b");
+        empty.truncate(0);
+        journal.append(empty);
         assert_eq!(*watermark.borrow(), 0);
         write(&mut readers[0]);
         assert_eq!(*watermark.borrow(), 2);

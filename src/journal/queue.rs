@@ -78,7 +78,7 @@ impl Queue {
             if room == 0 {
                 break;
             }
-            let range = entry.rest.start..entry.rest.end.min(entry.rest.start + room);
+            let range = entry.rest.start..entry.rest.end.min(entry.rest.start.saturating_add(room));
             write.push(entry.batch.clone(), range);
         }
         self.in_flight = write.len();
@@ -225,7 +225,8 @@ mod tests {
     #[test]
     fn batches_held_for_acknowledgement_stay() {
         let mut queue = Queue::new(2);
-        let held = Batch { origin: Some(Origin { input: 0, message: 3 }), ..Arc::unwrap_or_clone(batch(0..2)) };
+        let mut held = Arc::unwrap_or_clone(batch(0..2));
+        held.origin = Some(Origin { input: 0, message: 3 });
         queue.push(1, Arc::new(held));
         queue.push(2, batch(2..4));
         assert_eq!(all(&mut queue), [0, 1]);

@@ -37,7 +37,6 @@ pub struct AggregatorStats {
 pub struct RunningAggregator {
     name: Arc<str>,
     selection: Selection,
-    fields: Filter,
     plugin: Box<dyn Aggregator>,
     rules: AggregatorRules,
     stats: AggregatorStats,
@@ -51,7 +50,6 @@ impl RunningAggregator {
     /// With a first window that ends after `now`; at a multiple of the period if `round` says so.
     pub fn new(
         mut rules: AggregatorRules,
-        fields: Filter,
         plugin: Box<dyn Aggregator>,
         stats: AggregatorStats,
         now: i64,
@@ -62,7 +60,6 @@ impl RunningAggregator {
         Self {
             name: rules.name.clone(),
             selection,
-            fields,
             plugin,
             start: end.saturating_sub(rules.period),
             end,
@@ -81,11 +78,11 @@ impl RunningAggregator {
     pub fn add(&mut self, metric: MetricRef<'_>, interner: &mut Interner, now: i64) -> bool {
         let Some(series) = self.selection.select(metric, interner, now, &self.name) else { return false };
         let mut copy = MetricRef { series: &series, ..metric };
-        if self.fields.has_field_rules() {
+        if self.selection.filter().has_field_rules() {
             self.scratch.clear();
             self.scratch.push_copy(copy);
-            let fields = &self.fields;
-            self.scratch.retain_mut(|metric| metric.retain_fields(|field| fields.keeps_field(field.key.as_bytes())));
+            let filter = self.selection.filter();
+            self.scratch.retain_mut(|metric| metric.retain_fields(|field| filter.keeps_field(field.key.as_bytes())));
             let Some(left) = self.scratch.iter().next() else {
                 self.stats.filtered.increment();
                 return self.rules.drop_original;
@@ -161,9 +158,9 @@ mod tests {
     }
 
     fn running(rules: AggregatorRules, options: FilterOptions, now: i64) -> RunningAggregator {
-        let filter = || Filter::new(&options).unwrap();
-        let rules = AggregatorRules { period: 30 * SECOND, delay: SECOND / 10, filter: filter(), ..rules };
-        RunningAggregator::new(rules, filter(), Box::new(Counter::default()), AggregatorStats::default(), now, true)
+        let filter = Filter::new(&options).unwrap();
+        let rules = AggregatorRules { period: 30 * SECOND, delay: SECOND / 10, filter, ..rules };
+        RunningAggregator::new(rules, Box::new(Counter::default()), AggregatorStats::default(), now, true)
     }
 
     fn add(aggregator: &mut RunningAggregator, time: i64) -> bool {

@@ -23,13 +23,24 @@ impl Selection {
         Self { filter, rename, memo: SeriesMemo::default() }
     }
 
+    /// The filter, for its rules on fields.
+    pub fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
     /// Whether every metric passes unchanged.
     pub fn is_open(&self) -> bool {
         self.filter.is_open() && self.rename.is_empty()
     }
 
     /// The series as the plugin sees it, if the metric is selected.
-    pub fn select(&mut self, metric: MetricRef<'_>, interner: &mut Interner, now: i64, plugin: &str) -> Option<SeriesRef> {
+    pub fn select(
+        &mut self,
+        metric: MetricRef<'_>,
+        interner: &mut Interner,
+        now: i64,
+        plugin: &str,
+    ) -> Option<SeriesRef> {
         let Self { filter, rename, memo } = self;
         if filter.is_open() && rename.is_empty() {
             return Some(metric.series.clone());
@@ -137,9 +148,8 @@ impl Admission {
             admitted.push_copy(MetricRef { series: &series, ..metric });
         }
         if selection.filter.has_field_rules() {
-            admitted.retain_mut(|metric| {
-                metric.retain_fields(|field| selection.filter.keeps_field(field.key.as_bytes()))
-            });
+            admitted
+                .retain_mut(|metric| metric.retain_fields(|field| selection.filter.keeps_field(field.key.as_bytes())));
         }
         filtered.add(batch.len() - admitted.len());
         admitted.origin = batch.origin;

@@ -1,16 +1,28 @@
 //! Inputs: what gathers or receives metrics.
 
-use heliograph_core::plugin::InputSpec;
-
 mod cpu;
 mod disk;
 mod diskio;
 mod kernel;
 mod mem;
+mod mqtt_consumer;
 mod net;
 mod processes;
 mod swap;
 mod system;
 
+use heliograph_core::plugin::InputSpec;
+
 /// Every input, sorted by name.
-pub static ALL: &[&InputSpec] = &[&cpu::SPEC, &disk::SPEC, &diskio::SPEC, &kernel::SPEC, &mem::SPEC, &net::SPEC, &processes::SPEC, &swap::SPEC, &system::SPEC];
+pub static ALL: &[&InputSpec] = &[
+    &cpu::SPEC,
+    &disk::SPEC,
+    &diskio::SPEC,
+    &kernel::SPEC,
+    &mem::SPEC,
+    &mqtt_consumer::SPEC,
+    &net::SPEC,
+    &processes::SPEC,
+    &swap::SPEC,
+    &system::SPEC,
+];

@@ -1,6 +1,11 @@
 //! Outputs: what writes metrics to a backend.
 
+mod discard;
+mod file;
+mod graphite;
+mod http;
+
 use heliograph_core::plugin::OutputSpec;
 
 /// Every output, sorted by name.
-pub static ALL: &[&OutputSpec] = &[];
+pub static ALL: &[&OutputSpec] = &[&discard::SPEC, &file::SPEC, &graphite::SPEC, &http::SPEC];

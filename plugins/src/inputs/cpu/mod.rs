@@ -230,18 +230,26 @@ mod tests {
                 problems: 1
             "#]],
         );
-        check(&[("percpu", false)], &[first, "cpu 1 0 0 1 0 0 0 0", "cpu 1 0 0 2 0 0 0 0"], expect![[r#"
+        check(
+            &[("percpu", false)],
+            &[first, "cpu 1 0 0 1 0 0 0 0", "cpu 1 0 0 2 0 0 0 0"],
+            expect![[r#"
             gauge cpu,cpu=cpu-total usage_guest=0,usage_guest_nice=0,usage_idle=100.00000000000001,usage_iowait=0,usage_irq=0,usage_nice=0,usage_softirq=0,usage_steal=0,usage_system=0,usage_user=0
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_cpu_that_comes_back_has_no_usage_yet() {
         let both = "cpu 2 0 0 2 0 0 0 0\ncpu0 1 0 0 1 0 0 0 0\ncpu1 1 0 0 1 0 0 0 0\n";
         let later = "cpu 2 0 0 2 0 0 0 0\ncpu0 1 0 0 1 0 0 0 0\ncpu1 1 0 0 5 0 0 0 0\n";
-        check(&[], &[both, "cpu 1 0 0 1 0 0 0 0\ncpu0 1 0 0 1 0 0 0 0\n", later], expect![[r#"
+        check(
+            &[],
+            &[both, "cpu 1 0 0 1 0 0 0 0\ncpu0 1 0 0 1 0 0 0 0\n", later],
+            expect![[r#"
             gauge cpu,cpu=cpu-total usage_guest=0,usage_guest_nice=0,usage_idle=50,usage_iowait=0,usage_irq=0,usage_nice=0,usage_softirq=0,usage_steal=0,usage_system=0,usage_user=50
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]

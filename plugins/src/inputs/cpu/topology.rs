@@ -101,7 +101,8 @@ mod tests {
     fn check(text: &str, expected: &[(i32, &str, &str)]) {
         let parsed = parse(text.as_bytes()).unwrap();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        let shown: Vec<_> = parsed.iter().map(|(n, place)| (*n, text(&place.core_id), text(&place.physical_id))).collect();
+        let shown: Vec<_> =
+            parsed.iter().map(|(n, place)| (*n, text(&place.core_id), text(&place.physical_id))).collect();
         let expected: Vec<_> = expected.iter().map(|(n, c, p)| (*n, c.to_string(), p.to_string())).collect();
         assert_eq!(shown, expected);
     }

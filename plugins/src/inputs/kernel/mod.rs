@@ -171,16 +171,24 @@ mod tests {
 
     #[test]
     fn counters_and_entropy() {
-        check(&["weather"], &[STAT, ENTROPY], expect![[r#"
+        check(
+            &["weather"],
+            &[STAT, ENTROPY],
+            expect![[r#"
             counter kernel boot_time=1700000000i,context_switches=900i,entropy_avail=256i,interrupts=5000i,processes_forked=42i
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn an_old_kernel_counts_pages() {
-        check(&[], &[("proc/stat", "page 5 7\nswap 1 2\n"), ENTROPY], expect![[r#"
+        check(
+            &[],
+            &[("proc/stat", "page 5 7\nswap 1 2\n"), ENTROPY],
+            expect![[r#"
             counter kernel disk_pages_in=5i,disk_pages_out=7i,entropy_avail=256i
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -202,9 +210,13 @@ mod tests {
         let files = ksm_files();
         let mut files: Vec<_> = files.iter().map(|(path, text)| (path.as_str(), *text)).collect();
         files.extend([STAT, ENTROPY, ("sys/kernel/mm/ksm/general_profit", "-4096\n")]);
-        check(&["ksm"], &files, expect![[r#"
+        check(
+            &["ksm"],
+            &files,
+            expect![[r#"
             counter kernel boot_time=1700000000i,context_switches=900i,entropy_avail=256i,interrupts=5000i,ksm_full_scans=7i,ksm_general_profit=-4096i,ksm_max_page_sharing=7i,ksm_merge_across_nodes=7i,ksm_pages_shared=7i,ksm_pages_sharing=7i,ksm_pages_to_scan=7i,ksm_pages_unshared=7i,ksm_pages_volatile=7i,ksm_run=7i,ksm_sleep_millisecs=7i,ksm_stable_node_chains=7i,ksm_stable_node_chains_prune_millisecs=7i,ksm_stable_node_dups=7i,ksm_use_zero_pages=7i,processes_forked=42i
-        "#]]);
+        "#]],
+        );
         let shown = TestHost::new(&files[1..]).gather_once(&SPEC, &[("collect", list(&["ksm"]))]);
         assert!(shown.starts_with("error: cannot read ") && shown.contains("full_scans"), "{shown}");
     }
@@ -215,7 +227,8 @@ mod tests {
         assert!(shown.starts_with("start error: cannot start: ") && shown.contains("merges no pages"), "{shown}");
     }
 
-    const PRESSURE: &str = "some avg10=1.50 avg60=0.30 avg300=0.00 total=123456\nfull avg10=0.00 avg60=0.00 avg300=0.25 total=5\n";
+    const PRESSURE: &str =
+        "some avg10=1.50 avg60=0.30 avg300=0.00 total=123456\nfull avg10=0.00 avg60=0.00 avg300=0.25 total=5\n";
 
     #[test]
     fn pressure_by_resource() {

@@ -115,7 +115,9 @@ mod tests {
             false,
             "MemTotal: 1000 kB\nMemFree: 200 kB\nCached: 300 kB\n",
             None,
-            expect!["available=512000u available_percent=50 cached=307200u free=204800u total=1024000u used=512000u used_percent=50"],
+            expect![
+                "available=512000u available_percent=50 cached=307200u free=204800u total=1024000u used=512000u used_percent=50"
+            ],
         );
     }
 
@@ -127,14 +129,20 @@ mod tests {
         check(
             false,
             OLD,
-            Some("Node 0, zone DMA\n  pages free 3976\n\n        low      12\n        low x\n        low\n        low      12500\n"),
-            expect!["available=4556703232u available_percent=55.62381875 cached=3174401024u free=1024000000u sreclaimable=102401024u total=8192000000u used=3635296768u used_percent=44.37618125"],
+            Some(
+                "Node 0, zone DMA\n  pages free 3976\n\n        low      12\n        low x\n        low\n        low      12500\n",
+            ),
+            expect![
+                "available=4556703232u available_percent=55.62381875 cached=3174401024u free=1024000000u sreclaimable=102401024u total=8192000000u used=3635296768u used_percent=44.37618125"
+            ],
         );
         check(
             false,
             OLD,
             None,
-            expect!["available=4198401024u available_percent=51.2500125 cached=3174401024u free=1024000000u sreclaimable=102401024u total=8192000000u used=3993598976u used_percent=48.7499875"],
+            expect![
+                "available=4198401024u available_percent=51.2500125 cached=3174401024u free=1024000000u sreclaimable=102401024u total=8192000000u used=3993598976u used_percent=48.7499875"
+            ],
         );
     }
 
@@ -144,7 +152,9 @@ mod tests {
             false,
             "MemAvailable: 1100 kB\nMemTotal: 1000 kB\n",
             None,
-            expect!["available=1126400u available_percent=110 total=1024000u used=18446744073709449216u used_percent=1801439850948188.5"],
+            expect![
+                "available=1126400u available_percent=110 total=1024000u used=18446744073709449216u used_percent=1801439850948188.5"
+            ],
         );
     }
 
@@ -154,15 +164,32 @@ mod tests {
             true,
             "MemTotal: 4 kB\nMemAvailable: 2 kB\nActive(file): 1 kB\nInactive(anon): 2 kB\nUnevictable: 3 kB\nPercpu: 4 kB",
             None,
-            expect!["active_file=1024u available=2048u available_percent=50 inactive_anon=2048u percpu=4096u total=4096u unevictable=3072u used=2048u used_percent=50"],
+            expect![
+                "active_file=1024u available=2048u available_percent=50 inactive_anon=2048u percpu=4096u total=4096u unevictable=3072u used=2048u used_percent=50"
+            ],
         );
     }
 
     #[test]
     fn a_broken_known_value_is_an_error() {
-        check(false, "MemTotal: 1 kB\nMemFree: lots kB\n", None, expect![[r#"error: cannot read "lots kB" of "MemFree": invalid number syntax"#]]);
-        check(false, "KernelStack: 1.5 kB\n", None, expect![[r#"error: cannot read "1.5 kB" of "KernelStack": invalid number syntax"#]]);
-        check(false, "KernelStack: 1: 2 kB\nOther: x\nMemTotal: 4 kB kB\nMemAvailable: 4 kB", None, expect!["available=4096u available_percent=100 total=4096u used_percent=0"]);
+        check(
+            false,
+            "MemTotal: 1 kB\nMemFree: lots kB\n",
+            None,
+            expect![[r#"error: cannot read "lots kB" of "MemFree": invalid number syntax"#]],
+        );
+        check(
+            false,
+            "KernelStack: 1.5 kB\n",
+            None,
+            expect![[r#"error: cannot read "1.5 kB" of "KernelStack": invalid number syntax"#]],
+        );
+        check(
+            false,
+            "KernelStack: 1: 2 kB\nOther: x\nMemTotal: 4 kB kB\nMemAvailable: 4 kB",
+            None,
+            expect!["available=4096u available_percent=100 total=4096u used_percent=0"],
+        );
     }
 
     proptest! {

@@ -101,11 +101,15 @@ fn read_part(mut part: &[u8], names: &mut Vec<u8>, ends: &mut Vec<usize>) -> io:
         };
         match kind {
             NLMSG_DONE => return Ok(true),
-            NLMSG_ERROR => return Err(io::Error::from_raw_os_error(u32_at(message, 0).map_or(0, u32::wrapping_neg) as i32)),
+            NLMSG_ERROR => {
+                return Err(io::Error::from_raw_os_error(u32_at(message, 0).map_or(0, u32::wrapping_neg) as i32));
+            }
             RTM_NEWLINK => {
                 let flags = u32_at(message, 8).unwrap_or(0);
                 let attributes = message.get(IFINFO..).unwrap_or_default();
-                if flags & IFF_UP != 0 && flags & IFF_LOOPBACK == 0 && ends.len() < LINKS
+                if flags & IFF_UP != 0
+                    && flags & IFF_LOOPBACK == 0
+                    && ends.len() < LINKS
                     && let Some(name) = name(attributes)
                 {
                     names.extend_from_slice(name);

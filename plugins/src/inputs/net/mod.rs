@@ -181,9 +181,12 @@ mod tests {
 
     #[test]
     fn a_broken_pattern_is_an_error_of_the_gather() {
-        check(&["eth[0"], expect![[r#"
+        check(
+            &["eth[0"],
+            expect![[r#"
             error: invalid glob "eth[0": `[` is not closed at byte 3
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -197,7 +200,10 @@ mod tests {
 
     #[test]
     fn one_broken_line_spoils_all() {
-        let host = TestHost::new(&[("proc/net/dev", &format!("{HEAD}lo: 1 2 3 4 5 6 7 8 9 1 2 3 4\neth0: 1 x 3 4 5 6 7 8 9 1 2 3 4"))]);
+        let host = TestHost::new(&[(
+            "proc/net/dev",
+            &format!("{HEAD}lo: 1 2 3 4 5 6 7 8 9 1 2 3 4\neth0: 1 x 3 4 5 6 7 8 9 1 2 3 4"),
+        )]);
         expect![[r#"
             error: cannot read "x" of interface "eth0": invalid number syntax
         "#]]

@@ -247,9 +247,12 @@ mod tests {
 
     #[test]
     fn no_proc_is_no_process() {
-        check(&[], expect![[r#"
+        check(
+            &[],
+            expect![[r#"
             gauge processes blocked=0i,dead=0i,idle=0i,paging=0i,running=0i,sleeping=0i,stopped=0i,total=0i,total_threads=0i,unknown=0i,zombies=0i
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]

@@ -1,0 +1,234 @@
+//! Runs an output: connect, write when a batch is full or the flush is due, flush once more at the end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use heliograph_core::error::{BoxError, Chain, StartError, WriteError};
+use heliograph_core::plugin::Output;
+use heliograph_core::stats::{Count, MeanTime};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::schedule::Random;
+use super::stop::Stop;
+use crate::config::StartupErrorBehavior;
+use crate::journal::{OutputSlot, Reader, Resolution};
+
+/// Counters of an output, its own and the agent's.
+#[derive(Debug, Clone, Default)]
+pub struct OutputStats {
+    pub written: Vec<Count>,
+    pub rejected: Vec<Count>,
+    pub write_errors: Vec<Count>,
+    pub startup_errors: Count,
+    pub write_time: MeanTime,
+}
+
+/// An output with all that its table and the agent's say about it, before the start.
+pub struct OutputPlan {
+    pub name: Arc<str>,
+    pub plugin: Box<dyn Output>,
+    pub slot: OutputSlot,
+    pub flush_interval: Duration,
+    pub flush_jitter: Duration,
+    /// Most metrics in a write (`metric_batch_size`).
+    pub batch_size: usize,
+    pub startup_errors: StartupErrorBehavior,
+    pub stats: OutputStats,
+}
+
+/// An output that runs.
+pub struct RunningOutput {
+    name: Arc<str>,
+    plugin: Box<dyn Output>,
+    reader: Reader,
+    flush_interval: Duration,
+    flush_jitter: Duration,
+    batch_size: usize,
+    stats: OutputStats,
+    connected: bool,
+    /// Batches are not written as they fill up while the last write failed: the flush tries again.
+    failing: bool,
+}
+
+/// How connecting at the start ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connected {
+    Yes,
+    /// Each write tries again first.
+    NotYet,
+    /// The agent goes on without the output.
+    Gone,
+}
+
+/// Between the two attempts to connect at the start.
+const CONNECT_RETRY: Duration = Duration::from_secs(15);
+
+/// What woke the output up.
+enum Wake {
+    Flush,
+    Appended,
+    Stop,
+}
+
+impl OutputPlan {
+    /// Connects before the start: twice, a quarter of a minute apart. `Err` if the agent must not run without it.
+    pub async fn connect(&mut self, stop: &mut Stop) -> Result<Connected, BoxError> {
+        let plugin = &*self.name;
+        let Err(first) = self.plugin.connect().await else { return Ok(Connected::Yes) };
+        self.stats.startup_errors.increment();
+        tracing::error!(plugin, error = %Chain(first.cause()), "failed to connect, retrying in 15s");
+        tokio::select! {
+            () = tokio::time::sleep(CONNECT_RETRY) => {}
+            () = stop.requested() => return Err(format!("told to stop while connecting output {plugin}").into()),
+        }
+        let Err(error) = self.plugin.connect().await else { return Ok(Connected::Yes) };
+        self.stats.startup_errors.increment();
+        match (&error, self.startup_errors) {
+            (StartError::Retry(_), StartupErrorBehavior::Retry) => Ok(Connected::NotYet),
+            (StartError::Retry(_), StartupErrorBehavior::Ignore) => {
+                tracing::info!(plugin, error = %Chain(error.cause()), "failed to connect, shutting down plugin");
+                Ok(Connected::Gone)
+            }
+            _ => Err(format!("connecting output {plugin}: {}", Chain(error.cause())).into()),
+        }
+    }
+
+    /// The output as it runs, and its place in the journal.
+    pub fn split(self, connected: Connected) -> (OutputSlot, impl FnOnce(Reader) -> RunningOutput) {
+        let Self { name, plugin, slot, flush_interval, flush_jitter, batch_size, startup_errors: _, stats } = self;
+        let running = move |reader| RunningOutput {
+            name,
+            plugin,
+            reader,
+            flush_interval,
+            flush_jitter,
+            batch_size,
+            stats,
+            connected: connected == Connected::Yes,
+            failing: false,
+        };
+        (slot, running)
+    }
+}
+
+impl RunningOutput {
+    /// Writes until told to stop, then flushes once more and closes. Returns how many metrics are left.
+    ///
+    /// `flush_now` asks for a flush at every change of its number (SIGUSR1).
+    pub async fn run(mut self, mut stop: Stop, mut flush_now: watch::Receiver<u64>) -> usize {
+        let mut random = Random::new();
+        let mut due = Instant::now() + self.flush_interval + random.below(self.flush_jitter);
+        loop {
+            let wake = tokio::select! {
+                biased;
+                () = stop.requested() => Wake::Stop,
+                () = tokio::time::sleep_until(due) => Wake::Flush,
+                changed = flush_now.changed() => if changed.is_ok() { Wake::Flush } else { Wake::Stop },
+                () = self.reader.appended(), if !self.failing => Wake::Appended,
+            };
+            match wake {
+                Wake::Stop => break,
+                Wake::Flush => {
+                    self.flush().await;
+                    due = Instant::now() + self.flush_interval + random.below(self.flush_jitter);
+                }
+                Wake::Appended => while self.reader.len() >= self.batch_size && self.write_batch().await {},
+            }
+        }
+        self.flush().await;
+        self.plugin.close().await;
+        self.reader.len()
+    }
+
+    /// Writes what waits now, batch by batch, up to the first failure; nothing that comes meanwhile.
+    pub async fn flush(&mut self) {
+        let overflow = self.reader.take_overflow();
+        if overflow > 0 {
+            tracing::warn!(
+                plugin = &*self.name,
+                count = overflow,
+                "Metric buffer overflow; {overflow} metrics have been dropped"
+            );
+        }
+        let waiting = self.reader.len();
+        for _ in 0..=waiting / self.batch_size {
+            if self.reader.is_empty() || !self.write_batch().await {
+                break;
+            }
+        }
+        tracing::debug!(plugin = &*self.name, size = self.reader.len(), limit = self.reader.limit(), "buffer fullness");
+    }
+
+    /// Writes the oldest batch; `false` if it failed.
+    async fn write_batch(&mut self) -> bool {
+        if !self.connected && !self.connect_again().await {
+            self.failing = true;
+            return false;
+        }
+        let batch = self.reader.take(self.batch_size);
+        let started = Instant::now();
+        let outcome = self.write_with_warnings(&batch).await;
+        self.stats.write_time.record(started.elapsed());
+        let (resolution, ok) = match outcome {
+            Ok(()) => {
+                self.stats.written.iter().for_each(|count| count.add(batch.len()));
+                tracing::trace!(plugin = &*self.name, count = batch.len(), elapsed = ?started.elapsed(), "wrote batch");
+                (Resolution::Done, true)
+            }
+            Err(error) => self.failed(batch.len(), error),
+        };
+        drop(batch);
+        self.reader.resolve(resolution);
+        self.failing = !ok;
+        ok
+    }
+
+    async fn write_with_warnings(&mut self, batch: &heliograph_core::model::WriteBatch) -> Result<(), WriteError> {
+        let mut late = tokio::time::interval_at(Instant::now() + self.flush_interval, self.flush_interval);
+        late.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut write = self.plugin.write(batch);
+        loop {
+            tokio::select! {
+                outcome = &mut write => return outcome,
+                _ = late.tick() => tracing::warn!(plugin = &*self.name, "did not complete within its flush interval"),
+            }
+        }
+    }
+
+    /// Counts and logs a failed write, and says what stays.
+    fn failed(&self, len: usize, error: WriteError) -> (Resolution, bool) {
+        self.stats.write_errors.iter().for_each(Count::increment);
+        let (written, rejected) = (error.written.len(), error.rejected.len());
+        self.stats.written.iter().for_each(|count| count.add(written));
+        self.stats.rejected.iter().for_each(|count| count.add(rejected));
+        let mut gone = vec![false; len];
+        error.written.iter().chain(&error.rejected).filter(|&&i| i < len).for_each(|&i| gone[i] = true);
+        let keep: Vec<usize> = (0..len).filter(|&i| !gone[i]).collect();
+        // The agent's line, not the plugin's: a failed write does not count among the plugin's own errors.
+        tracing::error!(
+            output = &*self.name,
+            rejected,
+            kept = keep.len(),
+            error = %Chain(&*error.source),
+            "error writing to {}", self.name
+        );
+        let progress = written + rejected > 0;
+        match keep.len() {
+            0 => (Resolution::Done, progress),
+            kept if kept == len => (Resolution::Keep, false),
+            _ => (Resolution::KeepSome(keep), progress),
+        }
+    }
+
+    async fn connect_again(&mut self) -> bool {
+        match self.plugin.connect().await {
+            Ok(()) => self.connected = true,
+            Err(error) => {
+                self.stats.startup_errors.increment();
+                tracing::error!(plugin = &*self.name, error = %Chain(error.cause()), "not connected");
+            }
+        }
+        self.connected
+    }
+}
