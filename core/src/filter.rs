@@ -2,7 +2,7 @@
 
 use crate::glob::{GlobError, GlobSet};
 use crate::metricpass::CelField;
-use crate::metricpass::{MetricPass, MetricPassError};
+use crate::metricpass::{CompileError, MetricPass};
 use crate::model::{MetricRef, Series, Value};
 
 /// The filter options of a plugin as they stand in its table.
@@ -47,7 +47,7 @@ impl FilterError {
         move |error| Self { option, source: Box::new(error) }
     }
 
-    fn metricpass(error: MetricPassError) -> Self {
+    fn metricpass(error: CompileError) -> Self {
         Self { option: "metricpass", source: Box::new(error) }
     }
 }

@@ -5,6 +5,7 @@ pub mod accumulator;
 pub mod clock;
 pub mod config;
 pub mod error;
+pub mod file_glob;
 pub mod filter;
 pub mod glob;
 pub mod host;

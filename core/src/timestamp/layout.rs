@@ -174,6 +174,11 @@ impl GoLayout {
         Ok(self.read(text)?.resolve(zone)?.in_current_year(now).nanoseconds())
     }
 
+    /// Reads a time as [`parse`](Self::parse), whatever the year: seconds since the epoch, and nanoseconds on top.
+    pub fn parse_seconds(&self, text: &[u8], zone: &Zone) -> Result<(i64, u32), TimestampError> {
+        Ok(self.read(text)?.resolve(zone)?.seconds())
+    }
+
     pub(super) fn tokens(&self) -> &[Token] {
         &self.tokens
     }

@@ -4,6 +4,7 @@ mod civil;
 mod layout;
 mod rational;
 mod read;
+mod scan;
 mod write;
 mod zone;
 

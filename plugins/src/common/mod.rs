@@ -1,8 +1,12 @@
 //! What several plugins share.
 
+pub mod arrival;
 pub mod aws;
 pub mod compress;
 pub mod go_regex;
 pub mod http_client;
+pub mod key_suffix;
+pub(crate) mod part_memo;
+pub mod prometheus;
 pub mod rotate;
 pub mod tls;

@@ -2,9 +2,10 @@
 
 mod discard;
 mod file;
+mod graphite;
 mod http;
 
 use heliograph_core::plugin::OutputSpec;
 
 /// Every output, sorted by name.
-pub static ALL: &[&OutputSpec] = &[&discard::SPEC, &file::SPEC, &http::SPEC];
+pub static ALL: &[&OutputSpec] = &[&discard::SPEC, &file::SPEC, &graphite::SPEC, &http::SPEC];

@@ -3,7 +3,8 @@
 mod field_order;
 pub mod graphite;
 pub mod influx;
-mod part_memo;
+pub mod prometheus;
+pub mod prometheusremotewrite;
 #[cfg(test)]
 mod testing;
 
@@ -12,7 +13,7 @@ use heliograph_core::plugin::SerializerSpec;
 use heliograph_core::serialize::Serializer;
 
 /// Every serializer, sorted by name.
-pub static ALL: &[&SerializerSpec] = &[&graphite::SPEC, &influx::SPEC];
+pub static ALL: &[&SerializerSpec] = &[&graphite::SPEC, &influx::SPEC, &prometheus::SPEC, &prometheusremotewrite::SPEC];
 
 /// Takes `data_format` (by default `influx`) and that serializer's own options out of an output's section.
 pub fn take(section: &mut Section) -> Result<Box<dyn Serializer>, ConfigError> {

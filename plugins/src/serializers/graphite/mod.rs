@@ -14,7 +14,7 @@ use serde::Deserialize;
 use self::sanitize::Sanitizer;
 pub use self::template::TemplateError;
 use self::template::{Templates, with_field};
-use super::part_memo::{PartMemo, PartSource, keys_of};
+use crate::common::part_memo::{PartMemo, PartSource, keys_of};
 
 pub(super) static SPEC: SerializerSpec = SerializerSpec {
     name: "graphite",
@@ -87,7 +87,7 @@ impl GraphiteSerializer {
     }
 
     /// Takes the options out of a section.
-    fn take(section: &mut Section) -> Result<Self, ConfigError> {
+    pub fn take(section: &mut Section) -> Result<Self, ConfigError> {
         let options = section.take_struct()?;
         Self::new(options).map_err(|error| {
             let key = match &error {

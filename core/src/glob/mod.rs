@@ -1,9 +1,13 @@
 //! The glob dialect of filters: lists of patterns matched against names, keys and tag values, on bytes.
 
+mod parse;
+mod token;
+
 use std::collections::HashSet;
-use std::ops::RangeInclusive;
 
 use thiserror::Error;
+
+pub(crate) use token::{Token, matches as tokens_match};
 
 /// A pattern that cannot be compiled.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
@@ -57,9 +61,11 @@ impl GlobSet {
                 set.add_exact(pattern.as_bytes());
                 continue;
             }
-            match Glob::new(pattern, &separators)? {
-                Glob::Exact(text) => set.add_exact(&text),
-                glob => set.globs.push(glob),
+            for glob in Glob::of_pattern(parse::parse(pattern)?, &separators) {
+                match glob {
+                    Glob::Exact(text) => set.add_exact(&text),
+                    glob => set.globs.push(glob),
+                }
             }
         }
         Ok(set)
@@ -148,44 +154,25 @@ enum Glob {
     Around { prefix: Box<[u8]>, suffix: Box<[u8]> },
     /// `*infix*` without separators.
     Contains(Box<memchr::memmem::Finder<'static>>),
-    /// Anything else.
+    /// Anything else without separators and alternatives.
+    Plain(Vec<Token>),
+    /// Anything at all.
     General { tokens: Vec<Token>, separators: Box<[char]> },
 }
 
-#[derive(Clone, Debug, PartialEq)]
-enum Token {
-    Literal(Vec<u8>),
-    /// `?`
-    One,
-    /// `?` as the whole pattern.
-    OneOrNone,
-    /// `*`
-    Run,
-    /// `**`
-    AnyRun,
-    Class {
-        negated: bool,
-        members: Members,
-    },
-    Alternatives(Vec<Vec<Token>>),
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Members {
-    List(Vec<char>),
-    Range(RangeInclusive<char>),
-}
-
 impl Glob {
-    fn new(pattern: &str, separators: &[char]) -> Result<Self, GlobError> {
-        let mut parser = Parser { pattern, rest: pattern.char_indices().peekable(), depth: 0 };
-        let mut tokens = parser.sequence()?;
-        if tokens == [Token::One] {
-            tokens = vec![Token::OneOrNone];
+    /// The globs that a pattern stands for: one for each way to choose among its alternatives.
+    ///
+    /// So `disk{,io}*` is two prefixes. Too many of them stay one glob of the general form.
+    fn of_pattern(tokens: Vec<Token>, separators: &[char]) -> Vec<Self> {
+        const MOST_GLOBS: usize = 32;
+        match token::expand(&tokens, MOST_GLOBS) {
+            Some(sequences) => sequences.into_iter().map(|tokens| Self::of_tokens(tokens, separators)).collect(),
+            None => vec![Self::General { tokens, separators: separators.into() }],
         }
-        Ok(Self::of_tokens(tokens, separators))
     }
 
+    /// The form for tokens without alternatives.
     fn of_tokens(tokens: Vec<Token>, separators: &[char]) -> Self {
         use Token::{AnyRun, Literal, Run};
         let free = separators.is_empty();
@@ -203,6 +190,7 @@ impl Glob {
             [Run, Literal(infix), Run] if free => {
                 Self::Contains(Box::new(memchr::memmem::Finder::new(infix).into_owned()))
             }
+            _ if free => Self::Plain(tokens),
             _ => Self::General { tokens, separators: separators.into() },
         }
     }
@@ -215,223 +203,9 @@ impl Glob {
                 text.len() >= prefix.len() + suffix.len() && text.starts_with(prefix) && text.ends_with(suffix)
             }
             Self::Contains(infix) => infix.find(text).is_some(),
-            Self::General { tokens, separators } => {
-                let mut places = Places::start(text.len());
-                advance(tokens, separators, text, &mut places);
-                places.contains(text.len())
-            }
+            Self::Plain(tokens) => token::matches_plainly(tokens, text),
+            Self::General { tokens, separators } => token::matches(tokens, separators, text),
         }
-    }
-}
-
-/// The places in the text that the pattern read so far can end at.
-///
-/// Walking all places at once keeps the time at pattern × text, where backtracking would be exponential.
-#[derive(Clone)]
-struct Places(Vec<bool>);
-
-impl Places {
-    fn start(length: usize) -> Self {
-        let mut places = vec![false; length + 1];
-        places[0] = true;
-        Self(places)
-    }
-
-    fn none(length: usize) -> Self {
-        Self(vec![false; length + 1])
-    }
-
-    fn contains(&self, at: usize) -> bool {
-        self.0.get(at).copied().unwrap_or(false)
-    }
-
-    fn is_empty(&self) -> bool {
-        !self.0.contains(&true)
-    }
-}
-
-/// Moves each place over all ways in which `tokens` can match from there.
-fn advance(tokens: &[Token], separators: &[char], text: &[u8], places: &mut Places) {
-    for token in tokens {
-        if places.is_empty() {
-            return;
-        }
-        let mut next = Places::none(text.len());
-        match token {
-            Token::Literal(literal) => {
-                for at in (0..text.len()).filter(|&at| places.0[at]) {
-                    if text[at..].starts_with(literal) {
-                        next.0[at + literal.len()] = true;
-                    }
-                }
-            }
-            Token::AnyRun => {
-                let first = places.0.iter().position(|&set| set).unwrap_or(text.len());
-                next.0[first..].fill(true);
-            }
-            Token::Run => {
-                // A run may end at every border of characters until the next separator.
-                let mut running = false;
-                let mut at = 0;
-                while at <= text.len() {
-                    running |= places.0[at];
-                    next.0[at] = running;
-                    let Some((character, width)) = decode(&text[at..]) else {
-                        break;
-                    };
-                    running &= !character.is_some_and(|character| separators.contains(&character));
-                    // A place inside of a character can only come from a literal half of one.
-                    for inside in at + 1..at + width {
-                        next.0[inside] = places.0[inside];
-                        running |= places.0[inside];
-                    }
-                    at += width;
-                }
-            }
-            Token::One | Token::OneOrNone | Token::Class { .. } => {
-                for at in (0..text.len()).filter(|&at| places.0[at]) {
-                    if let Some((character, width)) = decode(&text[at..])
-                        && token.accepts(character, separators)
-                    {
-                        next.0[at + width] = true;
-                    }
-                }
-                if *token == Token::OneOrNone && text.is_empty() {
-                    next.0[0] = places.0[0];
-                }
-            }
-            Token::Alternatives(alternatives) => {
-                for alternative in alternatives {
-                    let mut branch = places.clone();
-                    advance(alternative, separators, text, &mut branch);
-                    for (set, reached) in next.0.iter_mut().zip(branch.0) {
-                        *set |= reached;
-                    }
-                }
-            }
-        }
-        *places = next;
-    }
-}
-
-impl Token {
-    /// Whether one character matches; `None` is a byte that is no UTF-8.
-    fn accepts(&self, character: Option<char>, separators: &[char]) -> bool {
-        match self {
-            Self::Class { negated, members } => {
-                let is_member = character.is_some_and(|character| match members {
-                    Members::List(list) => list.contains(&character),
-                    Members::Range(range) => range.contains(&character),
-                });
-                is_member != *negated
-            }
-            _ => !character.is_some_and(|character| separators.contains(&character)),
-        }
-    }
-}
-
-/// The first character of a text and its width in bytes; a byte that is no UTF-8 stands alone.
-fn decode(text: &[u8]) -> Option<(Option<char>, usize)> {
-    match text.first()? {
-        byte @ 0..=127 => Some((Some(char::from(*byte)), 1)),
-        _ => match bstr::decode_utf8(text) {
-            (Some(character), width) => Some((Some(character), width)),
-            (None, _) => Some((None, 1)),
-        },
-    }
-}
-
-/// Alternatives nested deeper than any sane pattern are refused, so that a hostile one cannot exhaust the stack.
-const DEEPEST_NESTING: usize = 64;
-
-struct Parser<'a> {
-    pattern: &'a str,
-    rest: std::iter::Peekable<std::str::CharIndices<'a>>,
-    /// How many `{` are open.
-    depth: usize,
-}
-
-impl Parser<'_> {
-    /// Reads up to the end, or to the `,` or `}` that ends an alternative.
-    fn sequence(&mut self) -> Result<Vec<Token>, GlobError> {
-        let mut tokens = Vec::new();
-        while let Some(&(offset, character)) = self.rest.peek() {
-            if self.depth > 0 && matches!(character, ',' | '}') {
-                break;
-            }
-            self.rest.next();
-            match character {
-                '*' => {
-                    let mut stars = 1;
-                    while self.rest.next_if(|&(_, next)| next == '*').is_some() {
-                        stars += 1;
-                    }
-                    tokens.push(if stars == 1 { Token::Run } else { Token::AnyRun });
-                }
-                '?' => tokens.push(Token::One),
-                '[' => tokens.push(self.class(offset)?),
-                '{' => tokens.push(self.alternatives(offset)?),
-                '\\' => {
-                    if let Some((_, escaped)) = self.rest.next() {
-                        push_literal(&mut tokens, escaped);
-                    }
-                }
-                _ => push_literal(&mut tokens, character),
-            }
-        }
-        Ok(tokens)
-    }
-
-    fn alternatives(&mut self, opened: usize) -> Result<Token, GlobError> {
-        if self.depth == DEEPEST_NESTING {
-            return Err(self.error(opened, "alternatives are nested too deeply"));
-        }
-        self.depth += 1;
-        let mut alternatives = vec![self.sequence()?];
-        loop {
-            match self.rest.next() {
-                Some((_, ',')) => alternatives.push(self.sequence()?),
-                Some(_) => break,
-                None => return Err(self.error(opened, "`{` is not closed")),
-            }
-        }
-        self.depth -= 1;
-        Ok(Token::Alternatives(alternatives))
-    }
-
-    fn class(&mut self, opened: usize) -> Result<Token, GlobError> {
-        let negated = self.rest.next_if(|&(_, next)| next == '!').is_some();
-        let mut list = Vec::new();
-        loop {
-            match self.rest.next() {
-                Some((_, ']')) => break,
-                Some((_, member)) => list.push(member),
-                None => return Err(self.error(opened, "`[` is not closed")),
-            }
-        }
-        let members = match list.as_slice() {
-            [] => return Err(self.error(opened, "the class is empty")),
-            [low, '-', high] if low <= high => Members::Range(*low..=*high),
-            [_, '-', _] => return Err(self.error(opened, "the range falls")),
-            [_, '-', ..] => {
-                return Err(self.error(opened, "a range has to be all of its class, as in `[a-z]`"));
-            }
-            _ => Members::List(list),
-        };
-        Ok(Token::Class { negated, members })
-    }
-
-    fn error(&self, offset: usize, problem: &'static str) -> GlobError {
-        GlobError { pattern: self.pattern.to_owned(), offset, problem }
-    }
-}
-
-fn push_literal(tokens: &mut Vec<Token>, character: char) {
-    let mut buffer = [0; 4];
-    let bytes = character.encode_utf8(&mut buffer).as_bytes();
-    match tokens.last_mut() {
-        Some(Token::Literal(literal)) => literal.extend_from_slice(bytes),
-        _ => tokens.push(Token::Literal(bytes.to_vec())),
     }
 }
 
@@ -576,12 +350,13 @@ mod tests {
         #[test]
         fn agrees_with_backtracking(pattern in "[ab.é*?,{}!\\[\\]\\\\-]{0,8}", text in "[ab.é,]{0,7}", dot: bool) {
             let separators: &[char] = if dot { &['.'] } else { &[] };
-            let mut parser = Parser { pattern: &pattern, rest: pattern.char_indices().peekable(), depth: 0 };
-            let Ok(tokens) = parser.sequence() else { return Ok(()) };
-            let tokens = if tokens == [Token::One] { vec![Token::OneOrNone] } else { tokens };
+            let Ok(tokens) = parse::parse(&pattern) else { return Ok(()) };
             let characters: Vec<char> = text.chars().collect();
             let want = naive(&tokens, separators, &characters, &|rest| rest.is_empty());
-            prop_assert_eq!(Glob::of_tokens(tokens, separators).matches(text.as_bytes()), want);
+            let general = token::matches(&tokens, separators, text.as_bytes());
+            let globs = Glob::of_pattern(tokens, separators);
+            prop_assert_eq!(globs.iter().any(|glob| glob.matches(text.as_bytes())), want);
+            prop_assert_eq!(general, want);
         }
 
         #[test]

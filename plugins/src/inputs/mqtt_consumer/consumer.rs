@@ -1,0 +1,275 @@
+//! From messages to metrics: parse, name, hand on, and tell what may be acknowledged.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use heliograph_core::accumulator::{Accumulator, Delivery};
+use heliograph_core::error::BoxError;
+use heliograph_core::model::{Batch, Interner, Key, Origin, SeriesRef, Value};
+use heliograph_core::parse::{ParseOutput, Parser};
+use heliograph_core::stats::{Count, StatSeries, Stats};
+use rumqttc::{AsyncClient, Publish, QoS};
+use std::collections::HashMap;
+use tokio::sync::{mpsc, watch};
+
+use super::config::Settings;
+use super::connection::Lot;
+use super::topic::filter_matches;
+
+/// Metrics after which a batch goes on even if more messages wait.
+const BATCH: usize = 256;
+/// Topics remembered; a broker that invents topics starts the memory anew.
+const TOPICS: usize = 100_000;
+
+/// The handler's state.
+pub struct Consumer {
+    settings: Arc<Settings>,
+    parser: Box<dyn Parser>,
+    accumulator: Accumulator,
+    topics: HashMap<Box<[u8]>, Topic, foldhash::fast::RandomState>,
+    stats: ConsumerStats,
+    /// Number of the newest message.
+    message: u64,
+    acknowledge: Option<Acknowledge>,
+}
+
+/// What a topic means, worked out once.
+struct Topic {
+    /// Copies of each message: one for every filter that matches.
+    copies: usize,
+    /// Fields that the topic gives, or why it cannot.
+    fields: Result<Vec<(Key, Value)>, String>,
+    /// The last series of the parser, and what the topic makes of it; most topics only ever see one.
+    last: Option<(SeriesRef, SeriesRef)>,
+}
+
+/// Counters: the consumer's own, and what could not be read by reason.
+pub struct ConsumerStats {
+    received: Count,
+    payload_size: Count,
+    stats: Stats,
+    input: String,
+    reasons: HashMap<&'static str, Count>,
+}
+
+/// Messages that wait for their acknowledgement, shared between handler and acknowledger.
+struct Acknowledge {
+    waiting: Arc<Mutex<VecDeque<Waiting>>>,
+    delivery: Delivery,
+    limit: u64,
+    /// True once the agent is about to end: what is in flight then is the broker's to send again.
+    stopping: watch::Receiver<bool>,
+}
+
+struct Waiting {
+    message: u64,
+    epoch: u64,
+    packet: u16,
+    qos: QoS,
+}
+
+impl ConsumerStats {
+    pub fn new(stats: &Stats, input: &str) -> Self {
+        let series = StatSeries::new("mqtt_consumer", &[]);
+        Self {
+            received: stats.count(&series, "messages_received"),
+            payload_size: stats.count(&series, "payload_size"),
+            stats: stats.clone(),
+            input: input.to_string(),
+            reasons: HashMap::new(),
+        }
+    }
+
+    fn refused(&mut self, reason: &'static str) {
+        let Self { stats, input, reasons, .. } = self;
+        let count = reasons.entry(reason).or_insert_with(|| {
+            stats.count(&StatSeries::new("parse_problems", &[("input", input), ("reason", reason)]), "problems")
+        });
+        count.increment();
+    }
+}
+
+impl Consumer {
+    /// With a watermark and a persistent session, messages are acknowledged once they are safe.
+    pub fn new(
+        settings: Arc<Settings>,
+        parser: Box<dyn Parser>,
+        accumulator: Accumulator,
+        stats: ConsumerStats,
+        client: AsyncClient,
+        epochs: watch::Receiver<u64>,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        let delivery = accumulator.delivery().filter(|_| settings.options.persistent_session);
+        let acknowledge = delivery.map(|delivery| {
+            let waiting = Arc::new(Mutex::new(VecDeque::new()));
+            let watermark = delivery.watermark.clone();
+            tokio::spawn(acknowledge(waiting.clone(), watermark, client, epochs));
+            let limit = settings.options.max_undelivered_messages as u64;
+            Acknowledge { waiting, delivery, limit, stopping }
+        });
+        Self { settings, parser, accumulator, topics: HashMap::default(), stats, message: 0, acknowledge }
+    }
+
+    /// Handles messages until the connection is gone; then hands on the rest.
+    pub async fn run(mut self, mut lots: mpsc::Receiver<Lot>) {
+        while let Some(lot) = lots.recv().await {
+            if let Err(error) = self.handle(lot).await {
+                tracing::error!(plugin = &**self.accumulator.plugin(), error = %error, "giving up");
+                return;
+            }
+        }
+    }
+
+    async fn handle(&mut self, lot: Lot) -> Result<(), BoxError> {
+        // One reading of the clock a lot, a nanosecond more for each message: times stay unique and in order, as with a
+        // reading per message, which would cost as much as parsing a small payload.
+        let mut now = self.accumulator.now();
+        self.stats.received.add(lot.messages.len());
+        self.stats.payload_size.add(lot.messages.iter().map(|message| message.payload.len()).sum());
+        for message in lot.messages {
+            self.message += 1;
+            now += 1;
+            self.message(&message, now);
+            self.remember(&message, lot.epoch);
+            if self.accumulator.pending() >= BATCH {
+                self.flush().await?;
+            }
+        }
+        self.flush().await
+    }
+
+    async fn flush(&mut self) -> Result<(), BoxError> {
+        let Some(acknowledge) = &mut self.acknowledge else { return self.accumulator.flush().await };
+        let origin = Origin { input: acknowledge.delivery.input, message: self.message };
+        self.accumulator.flush_with(Some(origin)).await?;
+        // Enough is on its way: wait for the outputs, and let the broker wait for us.
+        let Acknowledge { delivery, limit, stopping, .. } = acknowledge;
+        let message = self.message;
+        tokio::select! {
+            _ = delivery.watermark.wait_for(|safe| message.saturating_sub(*safe) < *limit) => {}
+            _ = stopping.wait_for(|stopping| *stopping) => {}
+        }
+        Ok(())
+    }
+
+    /// Parses a message and names its metrics after its topic.
+    fn message(&mut self, message: &Publish, now: i64) {
+        let Self { settings, parser, accumulator, topics, stats, .. } = self;
+        if topics.len() >= TOPICS && !topics.contains_key(message.topic.as_bytes()) {
+            topics.clear();
+        }
+        let topic = match topics.get_mut(message.topic.as_bytes()) {
+            Some(topic) => topic,
+            None => topics.entry(message.topic.as_bytes().into()).or_insert(Topic::new(settings, &message.topic)),
+        };
+        for _ in 0..topic.copies {
+            let (batch, interner) = accumulator.batch();
+            let before = batch.len();
+            let mut out = ParseOutput::new(batch, interner, now);
+            parser.parse(&message.payload, &mut out);
+            let (problems, _) = out.into_problems();
+            for problem in problems {
+                stats.refused(problem.reason);
+                accumulator.frequent_problem(format_args!("topic {:?}: {problem}", message.topic));
+            }
+            let (batch, interner) = accumulator.batch();
+            if batch.len() == before {
+                continue;
+            }
+            if let Err(error) = topic.apply(settings, &message.topic, batch, before, interner) {
+                batch.truncate(before);
+                stats.refused("topic");
+                accumulator.frequent_problem(format_args!("topic {:?}: {error}", message.topic));
+            }
+        }
+    }
+
+    fn remember(&mut self, message: &Publish, epoch: u64) {
+        if message.qos == QoS::AtMostOnce {
+            return;
+        }
+        if let Some(acknowledge) = &self.acknowledge {
+            let mut waiting = acknowledge.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.push_back(Waiting { message: self.message, epoch, packet: message.pkid, qos: message.qos });
+        }
+    }
+}
+
+impl Topic {
+    fn new(settings: &Settings, topic: &str) -> Self {
+        let matching = settings.options.topics.iter().filter(|filter| filter_matches(filter, topic)).count();
+        let mut fields = Vec::new();
+        let outcome = settings.topic_parsing.iter().try_for_each(|entry| entry.add_fields(topic, &mut fields));
+        Self {
+            copies: matching.max(1),
+            fields: outcome.map(|()| fields).map_err(|error| error.to_string()),
+            last: None,
+        }
+    }
+
+    /// Puts topic tag, names, tags and fields on the metrics from index `first` on.
+    fn apply(
+        &mut self,
+        settings: &Settings,
+        topic: &str,
+        batch: &mut Batch,
+        first: usize,
+        interner: &mut Interner,
+    ) -> Result<(), String> {
+        let Self { fields, last, .. } = self;
+        let fields = fields.as_ref().map_err(Clone::clone)?;
+        let tag = settings.options.topic_tag.as_bytes();
+        batch.for_each_from(first, |metric| {
+            let named = match last {
+                Some((parsed, named)) if Arc::ptr_eq(parsed, metric.series()) => named.clone(),
+                _ => {
+                    let named = interner.edit(metric.series(), |builder| {
+                        if !tag.is_empty() {
+                            builder.set_tag(tag, topic.as_bytes());
+                        }
+                        settings.topic_parsing.iter().for_each(|entry| entry.name_series(topic, builder));
+                    });
+                    *last = Some((metric.series().clone(), named.clone()));
+                    named
+                }
+            };
+            metric.set_series(named);
+            fields.iter().for_each(|(key, value)| metric.set_field(key.clone(), value.clone()));
+        });
+        Ok(())
+    }
+}
+
+/// Acknowledges what is safe, in order of arrival. Ends with the handler.
+///
+/// A message of an earlier connection is passed over: its packet number means nothing any more, and the broker sends it
+/// again.
+async fn acknowledge(
+    waiting: Arc<Mutex<VecDeque<Waiting>>>,
+    mut watermark: watch::Receiver<u64>,
+    client: AsyncClient,
+    epochs: watch::Receiver<u64>,
+) {
+    while watermark.changed().await.is_ok() {
+        let safe = *watermark.borrow_and_update();
+        loop {
+            let next = {
+                let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                match waiting.front() {
+                    Some(front) if front.message <= safe => waiting.pop_front(),
+                    _ => break,
+                }
+            };
+            let Some(next) = next.filter(|next| next.epoch == *epochs.borrow()) else { continue };
+            let mut publish = Publish::new("", next.qos, Vec::new());
+            publish.pkid = next.packet;
+            // The timeout keeps a client that has stopped from holding this task for ever.
+            let acknowledged = tokio::time::timeout(Duration::from_secs(60), client.ack(&publish)).await;
+            if !matches!(acknowledged, Ok(Ok(()))) {
+                return;
+            }
+        }
+    }
+}
