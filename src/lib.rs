@@ -1,5 +1,6 @@
-//! The heliograph agent.
+//! The heliograph agent: command line, configuration, pipeline, supervision.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
+pub mod config;
 mod journal;
 mod pipeline;

@@ -7,4 +7,5 @@ pub mod inputs;
 pub mod outputs;
 pub mod parsers;
 pub mod processors;
+pub mod secretstores;
 pub mod serializers;

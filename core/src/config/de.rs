@@ -51,10 +51,8 @@ impl DeError {
         if self.span.is_none() {
             self.span = Some(node.span);
         }
-        if node.substituted
-            && let Some(value) = node.as_str()
-        {
-            self.message = hide(&self.message, value, file.written(node.span));
+        if node.substituted {
+            self.message = hide_substituted(self.message, node, file);
         }
         self
     }
@@ -62,6 +60,26 @@ impl DeError {
     pub(super) fn under(mut self, key: &str) -> DeError {
         self.path.push(key.to_owned());
         self
+    }
+}
+
+/// `message` with what variables put into `node` as the file has it.
+pub(super) fn hide_substituted(mut message: String, node: &Node, file: &SourceFile) -> String {
+    match &node.value {
+        Value::String(value) if node.substituted => hide(&message, value, file.written(node.span)),
+        Value::Array(array) => {
+            for item in &array.items {
+                message = hide_substituted(message, item, file);
+            }
+            message
+        }
+        Value::Table(table) => {
+            for (_, entry) in table.iter() {
+                message = hide_substituted(message, &entry.node, file);
+            }
+            message
+        }
+        _ => message,
     }
 }
 

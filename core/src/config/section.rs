@@ -1,13 +1,13 @@
 //! A section: the table of one plugin, with everything needed to read it and to point at mistakes in it.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, fmt, sync::Arc};
 
 use serde::de::DeserializeOwned;
 
 use super::{
-    de::{DeError, NodeDeserializer, SectionDeserializer, unknown_keys},
+    de::{DeError, NodeDeserializer, SectionDeserializer, hide_substituted, unknown_keys},
     error::ConfigError,
-    general::is_general,
+    general::{GENERAL, is_general},
     nearest::did_you_mean,
     secret::{SecretStores, with_stores},
     tree::{Entry, Source, SourceFile, Span, Table, Value},
@@ -27,7 +27,7 @@ use super::{
 /// What was read is marked as used, not removed: two structs may declare the same key, and both get it. `finish`
 /// refuses every key that nobody used, save those of the general list ([`super::GENERAL`]), with the nearest known one.
 /// Structs derive `Deserialize` with `#[serde(default, deny_unknown_fields)]` and without `flatten`.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Section {
     name: String,
     source: Source,
@@ -196,7 +196,9 @@ impl Section {
     pub fn finish_nothing(self) -> Result<(), ConfigError> {
         let unknown: Vec<(&str, &Entry)> =
             self.table.iter().filter(|(key, _)| !self.used.contains(*key) && !is_general(key)).collect();
-        match unknown_keys(&unknown, &self.known) {
+        // A misspelt common option is found among the general ones.
+        let known: Vec<&str> = self.known.iter().map(String::as_str).chain(GENERAL.iter().copied()).collect();
+        match unknown_keys(&unknown, &known) {
             Some(error) => Err(self.convert(error, self.span)),
             None => Ok(()),
         }
@@ -229,6 +231,18 @@ impl Section {
         self.known.extend(keys.iter().map(|key| (*key).to_owned()));
     }
 
+    /// Marks a key as used that is read without the help of the section.
+    pub fn mark_used(&mut self, key: &str) {
+        self.mark(key);
+    }
+
+    /// The place of a key, to make errors later; of the header if the key is not in the file.
+    #[must_use]
+    pub fn position_of(&self, key: &str) -> Position {
+        let span = self.table.get(key).map_or(self.span, |entry| entry.node.span);
+        Position { span, ..self.position() }
+    }
+
     /// The place of the section, to make errors once it is used up.
     #[must_use]
     pub fn position(&self) -> Position {
@@ -242,10 +256,13 @@ impl Section {
     }
 
     /// An error at the value of a key, or at the header if the key is not in the file.
+    ///
+    /// What variables put into the value is shown as the file has it, since it may be a password.
     #[must_use]
     pub fn error_at(&self, key: &str, message: impl Into<String>) -> ConfigError {
-        let span = self.table.get(key).map_or(self.span, |entry| entry.node.span);
-        ConfigError::at(&self.source, span, &self.name, message)
+        let Some(entry) = self.table.get(key) else { return self.error(message) };
+        let message = hide_substituted(message.into(), &entry.node, &self.source);
+        ConfigError::at(&self.source, entry.node.span, &self.name, message)
     }
 
     /// The error of an option whose value is none of the `known` ones; it names the nearest of them.
@@ -267,6 +284,14 @@ impl Section {
     }
 }
 
+impl fmt::Debug for Section {
+    /// Without values, since they may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys: Vec<&str> = self.table.iter().map(|(key, _)| key).collect();
+        f.debug_struct("Section").field("name", &self.name).field("path", &self.path()).field("keys", &keys).finish()
+    }
+}
+
 /// The place of a plugin in its file, kept for errors that are found after its section was read.
 #[derive(Debug, Clone)]
 pub struct Position {
@@ -276,7 +301,7 @@ pub struct Position {
 }
 
 impl Position {
-    /// An error at the header of the plugin.
+    /// An error at this place.
     #[must_use]
     pub fn error(&self, message: impl Into<String>) -> ConfigError {
         ConfigError::at(&self.source, self.span, &self.name, message)
@@ -288,7 +313,7 @@ impl Position {
         self.source.path()
     }
 
-    /// The line of the header, from 1.
+    /// The line of the place, from 1.
     #[must_use]
     pub fn line(&self) -> usize {
         self.source.line_column(self.span.start).0

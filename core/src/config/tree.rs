@@ -1,6 +1,6 @@
 //! The tree of a parsed configuration file: values, and where each of them stands in the file.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use indexmap::IndexMap;
 
@@ -55,7 +55,6 @@ impl OffsetMap {
 }
 
 /// A configuration file: its name, its text as written, and the text that was parsed.
-#[derive(Debug)]
 pub struct SourceFile {
     path: String,
     original: String,
@@ -126,6 +125,13 @@ impl SourceFile {
         let rest = &self.original[start..];
         let text = rest.split('\n').next().unwrap_or(rest).trim_end_matches('\r');
         (line, column, text)
+    }
+}
+
+impl fmt::Debug for SourceFile {
+    /// Without the text, since it may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SourceFile").field(&self.path).finish()
     }
 }
 
@@ -226,6 +232,20 @@ pub struct Array {
 #[derive(Debug, Clone, Default)]
 pub struct Table {
     entries: IndexMap<String, Entry>,
+    /// How it was written; a table can be opened by a header only once.
+    pub origin: Origin,
+}
+
+/// How a table came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Origin {
+    /// Only named on the way to another one: `a` in `[a.b]`.
+    #[default]
+    Implied,
+    /// Opened by `[a]` or `[[a]]`.
+    Header,
+    /// Written as `{…}`.
+    Inline,
 }
 
 /// A key of a table with what it holds.
@@ -238,6 +258,12 @@ pub struct Entry {
 }
 
 impl Table {
+    /// An empty table.
+    #[must_use]
+    pub fn with_origin(origin: Origin) -> Table {
+        Table { entries: IndexMap::new(), origin }
+    }
+
     /// The entry of a key.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Entry> {
@@ -264,9 +290,9 @@ impl Table {
         self.entries.iter().map(|(key, entry)| (key.as_str(), entry))
     }
 
-    /// All entries, to be changed.
-    pub fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.entries.values_mut()
+    /// All keys with their entries to be changed, in the order of the file.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut Entry)> {
+        self.entries.iter_mut().map(|(key, entry)| (key.as_str(), entry))
     }
 
     /// Number of keys.
