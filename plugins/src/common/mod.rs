@@ -15,6 +15,7 @@ pub mod tls;
 pub mod udev;
 pub(crate) mod part_memo;
 pub(crate) mod part_memo;
+pub(crate) mod part_memo;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
