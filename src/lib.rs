@@ -3,4 +3,5 @@
 
 pub mod config;
 mod journal;
+pub mod logging;
 mod pipeline;

@@ -145,7 +145,11 @@ mod tests {
         check("identity", 0, expect!["error: compression level 0 is none of identity, which knows none"]);
         check("gzip", 5, expect!["error: compression level 5 is none of gzip, which knows 0, 1, 9"]);
         check("zstd", 2, expect!["error: compression level 2 is none of zstd, which knows 1, 3, 7, 11"]);
-        check("GZIP", 1, expect![[r#"error: compression algorithm "GZIP" is none of "identity", "gzip", "zlib", "zstd""#]]);
+        check(
+            "GZIP",
+            1,
+            expect![[r#"error: compression algorithm "GZIP" is none of "identity", "gzip", "zlib", "zstd""#]],
+        );
     }
 
     proptest! {

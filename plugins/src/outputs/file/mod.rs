@@ -79,11 +79,10 @@ impl FileOutput {
         let serializer = serializers::take(&mut section)?;
         let place = section.clone();
         let options: Options = section.finish()?;
-        let encoder =
-            Encoder::new(&options.compression_algorithm, options.compression_level).map_err(|error| {
-                let level = matches!(error, crate::common::compress::EncoderError::Level { .. });
-                place.error_at(if level { "compression_level" } else { "compression_algorithm" }, error.to_string())
-            })?;
+        let encoder = Encoder::new(&options.compression_algorithm, options.compression_level).map_err(|error| {
+            let level = matches!(error, crate::common::compress::EncoderError::Level { .. });
+            place.error_at(if level { "compression_level" } else { "compression_algorithm" }, error.to_string())
+        })?;
         let rules = RotateRules::from_options(
             options.rotation_interval.positive(),
             options.rotation_max_size.bytes(),
@@ -134,9 +133,11 @@ impl Output for FileOutput {
         let (paths, rules, clock) = (self.paths.clone(), self.rules, self.clock.clone());
         let open = move |path: String| match path.as_str() {
             "stdout" => Ok(Target::Stdout),
-            _ => RotatingFile::open(&path, rules, clock.clone())
-                .map(Target::File)
-                .map_err(|source| FileError { action: "open", path, source }),
+            _ => RotatingFile::open(&path, rules, clock.clone()).map(Target::File).map_err(|source| FileError {
+                action: "open",
+                path,
+                source,
+            }),
         };
         let opened = apart(move || paths.into_iter().map(open).collect::<Result<Vec<_>, _>>()).await;
         let targets = opened.map_err(StartError::Retry)?.map_err(|error| StartError::Retry(error.into()))?;
@@ -268,22 +269,32 @@ mod tests {
 
     #[tokio::test]
     async fn lines_without_those_that_fail() {
-        check(Options::default(), &[&["a", "bad", "b"], &["bad"], &["c"]], expect![[r#"
+        check(
+            Options::default(),
+            &[&["a", "bad", "b"], &["bad"], &["c"]],
+            expect![[r#"
             a
             b
             c
-        "#]]).await;
+        "#]],
+        )
+        .await;
     }
 
     #[tokio::test]
     async fn a_batch_that_cannot_be_serialized_is_not_tried_for_ever() {
         let options = Options { use_batch_format: true, ..Default::default() };
-        check(options, &[&["a", "b"], &["a", "bad"]], expect![[r#"
+        check(
+            options,
+            &[&["a", "b"], &["a", "bad"]],
+            expect![[r#"
             [
             a
             b
             ]
-            2 rejected: no such metric; "#]]).await;
+            2 rejected: no such metric; "#]],
+        )
+        .await;
     }
 
     #[tokio::test]

@@ -10,8 +10,7 @@ use serde::Deserialize;
 /// no more than a million; the library needs room for all of them.
 const MAX_KEYS: usize = 1 << 20;
 
-pub(super) static SPEC: SecretStoreSpec =
-    SecretStoreSpec { name: "os", sample: include_str!("sample.conf"), build };
+pub(super) static SPEC: SecretStoreSpec = SecretStoreSpec { name: "os", sample: include_str!("sample.conf"), build };
 
 fn build(section: Section) -> Result<Arc<dyn SecretStore>, ConfigError> {
     let place = section.position();
@@ -57,7 +56,8 @@ impl Keyring {
     fn open(&self) -> Result<KeyRing, SecretError> {
         let user = KeyRing::from_special_id(KeyRingIdentifier::User, false)
             .map_err(|error| cannot("open the keyring of the user", &self.name, error))?;
-        let links = user.get_links(MAX_KEYS).map_err(|error| cannot("list the keyring of the user", &self.name, error))?;
+        let links =
+            user.get_links(MAX_KEYS).map_err(|error| cannot("list the keyring of the user", &self.name, error))?;
         links
             .iter()
             .filter_map(LinkNode::as_ring)
@@ -86,8 +86,7 @@ impl SecretStore for Keyring {
         // its session; from there the key is linked to its place.
         let session = KeyRing::from_special_id(KeyRingIdentifier::Session, true).map_err(wrong)?;
         let made = session.add_key(key, value).map_err(wrong)?;
-        let permissions =
-            KeyPermissionsBuilder::builder().posessor(Permission::ALL).user(Permission::ALL).build();
+        let permissions = KeyPermissionsBuilder::builder().posessor(Permission::ALL).user(Permission::ALL).build();
         let linked = made.set_perms(permissions).and_then(|()| target.link_key(made));
         session.unlink_key(made).map_err(wrong)?;
         linked.map_err(wrong)
