@@ -40,8 +40,14 @@ pub struct LoadOptions {
     pub secretstore_filter: Option<Vec<String>>,
     /// The plugins of this build.
     pub known: KnownPlugins,
-    /// Host name of the operating system.
+    /// Host name of the operating system, see [`os_hostname`].
     pub os_hostname: String,
+}
+
+/// The host name as the operating system has it, which in a container is the name of the pod.
+#[must_use]
+pub fn os_hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// An input to build.
@@ -377,7 +383,8 @@ fn prepare(
         Ok((text, variables)) => {
             let maps: Vec<OffsetMap> = vec![comments, variables];
             let source = Arc::new(SourceFile::prepared(name.to_owned(), original, text, maps));
-            let tree = toml::parse(&source)?;
+            let mut tree = toml::parse(&source)?;
+            mark_substituted(&mut tree, &source);
             Ok((source, tree))
         }
         Err((offset, missing)) => {
@@ -385,6 +392,22 @@ fn prepare(
             let span = heliograph_core::config::tree::Span::new(offset, offset + 1);
             Err(ConfigError::at(&source, span, "", missing.to_string()))
         }
+    }
+}
+
+/// Marks the strings that variables had a part in, so that messages do not show their values.
+fn mark_substituted(table: &mut Table, source: &SourceFile) {
+    fn mark(node: &mut Node, source: &SourceFile) {
+        match &mut node.value {
+            Value::String(_) => node.substituted = source.written(node.span) != source.slice(node.span),
+            Value::Array(array) => array.items.iter_mut().for_each(|item| mark(item, source)),
+            Value::Table(table) => mark_substituted(table, source),
+            _ => {}
+        }
+    }
+
+    for (_, entry) in table.iter_mut() {
+        mark(&mut entry.node, source);
     }
 }
 
