@@ -8,6 +8,7 @@ pub mod error;
 pub mod file_glob;
 pub mod filter;
 pub mod glob;
+pub mod guard;
 pub mod host;
 pub mod memo;
 pub mod metricpass;

@@ -75,6 +75,11 @@ impl<'a> ParseOutput<'a> {
         (self.problems, self.suppressed)
     }
 
+    /// How many problems were reported so far, kept or only counted.
+    pub fn problem_count(&self) -> usize {
+        self.problems.len() + self.suppressed
+    }
+
     /// Whether everything so far could be read.
     pub fn is_clean(&self) -> bool {
         self.problems.is_empty()

@@ -93,6 +93,11 @@ impl Journal {
         self.0.advance(&mut state);
     }
 
+    /// Metrics that wait for any output, each counted for every output that has not written it.
+    pub fn waiting(&self) -> usize {
+        self.0.lock().slots.iter().map(|slot| slot.queue.len()).sum()
+    }
+
     /// The newest message of this input up to which all is delivered; starts at 0.
     pub fn watermark(&self, input: usize) -> watch::Receiver<u64> {
         self.0.watermarks[input].subscribe()

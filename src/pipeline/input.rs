@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use heliograph_core::accumulator::Accumulator;
+use heliograph_core::accumulator::{Accumulator, Delivery};
 use heliograph_core::clock::Clock;
 use heliograph_core::error::{BoxError, Chain, StartError};
 use heliograph_core::model::Batch;
@@ -15,30 +15,7 @@ use tokio::time::Instant;
 
 use super::schedule::{Schedule, Timing};
 use super::stop::Stop;
-
-/// What a failed start does (`startup_error_behavior`).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum StartupErrors {
-    /// The agent ends.
-    #[default]
-    Error,
-    /// It is tried again before each gather.
-    Retry,
-    /// The plugin goes.
-    Ignore,
-}
-
-/// Which time metrics get (`time_source`).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum TimeSource {
-    /// Their own.
-    #[default]
-    Metric,
-    /// When the gather began.
-    CollectionStart,
-    /// When the gather ended.
-    CollectionEnd,
-}
+use crate::config::{StartupErrorBehavior, TimeSource};
 
 /// Counters of an input, its own and the agent's.
 #[derive(Debug, Clone, Default)]
@@ -59,7 +36,9 @@ pub struct RunningInput {
     pub precision: i64,
     /// Of metrics that a service input hands on by itself, in nanoseconds.
     pub service_precision: i64,
-    pub startup_errors: StartupErrors,
+    pub startup_errors: StartupErrorBehavior,
+    /// How it learns what is delivered; nothing is with `--test`.
+    pub delivery: Option<Delivery>,
     pub time_source: TimeSource,
     pub stats: InputStats,
 }
@@ -85,16 +64,19 @@ impl RunningInput {
 
     /// Starts the plugin. `Err` if the agent must not run without it.
     async fn start(&mut self, clock: &Clock, sink: &mpsc::Sender<Batch>) -> Result<Started, BoxError> {
-        let accumulator = self.accumulator(self.service_precision, clock, sink);
+        let mut accumulator = self.accumulator(self.service_precision, clock, sink);
+        if let Some(delivery) = &self.delivery {
+            accumulator = accumulator.with_delivery(delivery.clone());
+        }
         let Err(error) = self.plugin.start(accumulator).await else { return Ok(Started::Running) };
         self.stats.startup_errors.increment();
         let plugin = &*self.name();
         match (&error, self.startup_errors) {
-            (StartError::Retry(_), StartupErrors::Retry) => {
+            (StartError::Retry(_), StartupErrorBehavior::Retry) => {
                 tracing::error!(plugin, error = %Chain(error.cause()), "not connected, trying again at the next gather");
                 Ok(Started::Later)
             }
-            (StartError::Retry(_), StartupErrors::Ignore) => {
+            (StartError::Retry(_), StartupErrorBehavior::Ignore | StartupErrorBehavior::Probe) => {
                 tracing::info!(plugin, error = %Chain(error.cause()), "failed to start, shutting down plugin");
                 Ok(Started::Gone)
             }

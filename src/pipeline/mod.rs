@@ -7,3 +7,264 @@ pub mod output;
 pub mod running;
 pub mod schedule;
 pub mod stop;
+
+use std::time::Duration;
+
+use heliograph_core::accumulator::Delivery;
+use heliograph_core::clock::Clock;
+use heliograph_core::error::BoxError;
+use heliograph_core::model::Batch;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
+
+use self::chain::{Chain, Sink};
+use self::input::RunningInput;
+use self::output::{Connected, OutputPlan};
+use self::stop::Stop;
+use crate::journal::Journal;
+
+/// Everything a configuration asks for, built and not yet started.
+pub struct Pipeline {
+    pub inputs: Vec<RunningInput>,
+    pub chain: Stages,
+    pub outputs: Vec<OutputPlan>,
+    pub clock: Clock,
+}
+
+/// The chain before it knows where its batches go.
+pub struct Stages {
+    pub before: Vec<running::RunningProcessor>,
+    pub aggregators: Vec<aggregator::RunningAggregator>,
+    pub after: Vec<running::RunningProcessor>,
+    pub guards: Vec<running::RunningProcessor>,
+    /// Precision of the time of aggregates, in nanoseconds.
+    pub precision: i64,
+}
+
+/// Batches between inputs and chain; a full channel slows the inputs down.
+const CHANNEL: usize = 16;
+/// How long inputs may take to end.
+const INPUT_GRACE: Duration = Duration::from_secs(8);
+/// How long the last flush may take. With the inputs' it stays below the half minute that Kubernetes gives.
+const OUTPUT_GRACE: Duration = Duration::from_secs(20);
+
+/// How a run ended.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Metrics that no output could write in time.
+    pub unsent: usize,
+    /// Inputs that failed, with `--once` and `--test`.
+    pub failed_inputs: usize,
+}
+
+/// Outputs at work.
+struct Outputs {
+    tasks: JoinSet<usize>,
+    stopper: stop::Stopper,
+    journal: Journal,
+}
+
+impl Stages {
+    fn chain(self, sink: Sink, clock: &Clock) -> Chain {
+        let Self { before, aggregators, after, guards, precision } = self;
+        let interner = heliograph_core::model::Interner::default();
+        Chain { before, aggregators, after, guards, sink, clock: clock.clone(), precision, interner }
+    }
+}
+
+impl Pipeline {
+    /// Runs until `stop`, then ends stage by stage. `flush_now` asks all outputs for a flush at every change.
+    pub async fn run(self, mut stop: Stop, flush_now: watch::Receiver<u64>) -> Result<Outcome, BoxError> {
+        let Self { mut inputs, chain, outputs, clock } = self;
+        let begun = clock.now();
+        let outputs = Outputs::start(outputs, inputs.len(), &mut stop, flush_now).await?;
+        outputs.give_watermarks(&mut inputs);
+        let (sink, chain) = outputs.start_chain(chain, &clock);
+        let (input_stopper, input_stop) = stop::channel();
+        let mut tasks = JoinSet::new();
+        let mut starting = Vec::new();
+        for input in inputs {
+            let (ready, started) = oneshot::channel();
+            starting.push(started);
+            tasks.spawn(input.run(clock.clone(), sink.clone(), input_stop.clone(), begun, ready));
+        }
+        drop(sink);
+        let mut outcome = Ok(());
+        for started in starting {
+            tokio::select! {
+                started = started => match started {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => outcome = outcome.and(Err(error)),
+                    Err(_) => outcome = outcome.and(Err("an input ended while it was starting".into())),
+                },
+                () = stop.requested() => break,
+            }
+        }
+        if outcome.is_ok() {
+            outcome = supervise(&mut tasks, &mut stop).await;
+        }
+        input_stopper.stop();
+        if tokio::time::timeout(INPUT_GRACE, async { while tasks.join_next().await.is_some() {} }).await.is_err() {
+            tracing::warn!(count = tasks.len(), "inputs did not end in time and are cut off");
+        }
+        tasks.shutdown().await;
+        let unsent = outputs.finish(chain).await?;
+        outcome.map(|()| Outcome { unsent, failed_inputs: 0 })
+    }
+
+    /// Gathers once, waits, and writes everything (`--once`).
+    pub async fn once(
+        self,
+        wait: Duration,
+        mut stop: Stop,
+        flush_now: watch::Receiver<u64>,
+    ) -> Result<Outcome, BoxError> {
+        let Self { mut inputs, chain, outputs, clock } = self;
+        let outputs = Outputs::start(outputs, inputs.len(), &mut stop, flush_now).await?;
+        outputs.give_watermarks(&mut inputs);
+        let (sink, chain) = outputs.start_chain(chain, &clock);
+        let failed = gather_each_once(inputs, &clock, sink, wait, stop).await;
+        let unsent = outputs.finish(chain).await?;
+        Ok(Outcome { unsent, failed_inputs: failed? })
+    }
+
+    /// Gathers once, waits, and gives every batch to `print` instead of the outputs (`--test`).
+    pub async fn test(self, wait: Duration, stop: Stop, print: Sink) -> Result<Outcome, BoxError> {
+        let Self { inputs, chain, clock, .. } = self;
+        let (sink, batches) = mpsc::channel(CHANNEL);
+        let chain = tokio::spawn(chain.chain(print, &clock).run(batches));
+        let failed = gather_each_once(inputs, &clock, sink, wait, stop).await;
+        ended(chain).await?;
+        Ok(Outcome { unsent: 0, failed_inputs: failed? })
+    }
+}
+
+impl Outputs {
+    /// Connects one after the other, as listed, and lets those run that the agent is to have.
+    async fn start(
+        plans: Vec<OutputPlan>,
+        inputs: usize,
+        stop: &mut Stop,
+        flush_now: watch::Receiver<u64>,
+    ) -> Result<Self, BoxError> {
+        let (mut slots, mut running) = (Vec::new(), Vec::new());
+        for mut plan in plans {
+            let connected = plan.connect(stop).await?;
+            if connected != Connected::Gone {
+                let (slot, run) = plan.split(connected);
+                slots.push(slot);
+                running.push(run);
+            }
+        }
+        let (journal, readers) = Journal::new(slots, inputs);
+        let (stopper, told) = stop::channel();
+        let mut tasks = JoinSet::new();
+        for (run, reader) in running.into_iter().zip(readers) {
+            tasks.spawn(run(reader).run(told.clone(), flush_now.clone()));
+        }
+        Ok(Self { tasks, stopper, journal })
+    }
+
+    fn give_watermarks(&self, inputs: &mut [RunningInput]) {
+        for (index, input) in inputs.iter_mut().enumerate() {
+            let watermark = self.journal.watermark(index);
+            input.delivery = Some(Delivery { input: index as u32, watermark });
+        }
+    }
+
+    fn start_chain(&self, stages: Stages, clock: &Clock) -> (mpsc::Sender<Batch>, JoinHandle<()>) {
+        let journal = self.journal.clone();
+        let (sink, batches) = mpsc::channel(CHANNEL);
+        let append = Box::new(move |batch| journal.append(batch));
+        (sink, tokio::spawn(stages.chain(append, clock).run(batches)))
+    }
+
+    /// Once no input is left: waits for the chain, then for the last flush. Returns how many metrics are left.
+    async fn finish(mut self, chain: JoinHandle<()>) -> Result<usize, BoxError> {
+        ended(chain).await?;
+        tracing::info!("Hang on, flushing any cached metrics before shutdown");
+        self.stopper.stop();
+        let mut unsent = 0;
+        let flushed = async {
+            while let Some(left) = self.tasks.join_next().await {
+                unsent += left?;
+            }
+            Ok::<(), BoxError>(())
+        };
+        match tokio::time::timeout(OUTPUT_GRACE, flushed).await {
+            Ok(outcome) => outcome?,
+            Err(_) => {
+                let count = self.journal.waiting();
+                tracing::error!(count, "the last flush did not end in time; what is left is lost");
+                unsent = count;
+                self.tasks.shutdown().await;
+            }
+        }
+        tracing::info!("Stopping running outputs");
+        Ok(unsent)
+    }
+}
+
+/// Waits for the stop; an input that panics ends the agent, so that whoever supervises it starts it anew.
+async fn supervise(tasks: &mut JoinSet<()>, stop: &mut Stop) -> Result<(), BoxError> {
+    loop {
+        tokio::select! {
+            () = stop.requested() => return Ok(()),
+            Some(ended) = tasks.join_next() => ended.map_err(|error| format!("an input has failed: {error}"))?,
+            else => {
+                stop.requested().await;
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Lets every input gather at the same time, waits, and stops them. Returns how many failed.
+async fn gather_each_once(
+    inputs: Vec<RunningInput>,
+    clock: &Clock,
+    sink: mpsc::Sender<Batch>,
+    wait: Duration,
+    mut stop: Stop,
+) -> Result<usize, BoxError> {
+    let mut tasks = JoinSet::new();
+    for mut input in inputs {
+        let (clock, sink) = (clock.clone(), sink.clone());
+        tasks.spawn(async move {
+            let failed = input.run_once(&clock, &sink).await;
+            (input, failed)
+        });
+    }
+    drop(sink);
+    let mut failed = 0;
+    let mut running = Vec::new();
+    loop {
+        let ended = tokio::select! {
+            ended = tasks.join_next() => ended,
+            () = stop.requested() => break,
+        };
+        let Some(ended) = ended else { break };
+        let (input, outcome) = ended.map_err(|error| format!("an input has failed: {error}"))?;
+        match outcome {
+            Ok(this) => failed += usize::from(this),
+            Err(error) => {
+                tracing::error!(plugin = &*input.rules.plugin, error = %error, "cannot start");
+                failed += 1;
+            }
+        }
+        running.push(input);
+    }
+    tokio::select! {
+        () = tokio::time::sleep(wait) => {}
+        () = stop.requested() => {}
+    }
+    for input in &mut running {
+        input.stop().await;
+    }
+    tasks.shutdown().await;
+    Ok(failed)
+}
+
+async fn ended(chain: JoinHandle<()>) -> Result<(), BoxError> {
+    chain.await.map_err(|error| format!("the pipeline has failed: {error}").into())
+}

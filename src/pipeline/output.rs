@@ -9,10 +9,10 @@ use heliograph_core::stats::{Count, MeanTime};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::input::StartupErrors;
 use super::schedule::Random;
 use super::stop::Stop;
-use crate::journal::{Reader, Resolution};
+use crate::config::StartupErrorBehavior;
+use crate::journal::{OutputSlot, Reader, Resolution};
 
 /// Counters of an output, its own and the agent's.
 #[derive(Debug, Clone, Default)]
@@ -22,23 +22,43 @@ pub struct OutputStats {
     pub write_errors: Vec<Count>,
     pub startup_errors: Count,
     pub write_time: MeanTime,
-    pub buffer_size: Count,
 }
 
-/// An output with all that its table and the agent's say about it.
-pub struct RunningOutput {
+/// An output with all that its table and the agent's say about it, before the start.
+pub struct OutputPlan {
     pub name: Arc<str>,
     pub plugin: Box<dyn Output>,
-    pub reader: Reader,
+    pub slot: OutputSlot,
     pub flush_interval: Duration,
     pub flush_jitter: Duration,
     /// Most metrics in a write (`metric_batch_size`).
     pub batch_size: usize,
-    pub startup_errors: StartupErrors,
+    pub startup_errors: StartupErrorBehavior,
     pub stats: OutputStats,
-    pub connected: bool,
+}
+
+/// An output that runs.
+pub struct RunningOutput {
+    name: Arc<str>,
+    plugin: Box<dyn Output>,
+    reader: Reader,
+    flush_interval: Duration,
+    flush_jitter: Duration,
+    batch_size: usize,
+    stats: OutputStats,
+    connected: bool,
     /// Batches are not written as they fill up while the last write failed: the flush tries again.
-    pub failing: bool,
+    failing: bool,
+}
+
+/// How connecting at the start ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connected {
+    Yes,
+    /// Each write tries again first.
+    NotYet,
+    /// The agent goes on without the output.
+    Gone,
 }
 
 /// Between the two attempts to connect at the start.
@@ -51,34 +71,48 @@ enum Wake {
     Stop,
 }
 
-impl RunningOutput {
-    /// Connects before the start: twice, a quarter of a minute apart. `Ok(false)` if the output is to go.
-    pub async fn connect_at_start(&mut self, stop: &mut Stop) -> Result<bool, BoxError> {
-        let Err(first) = self.plugin.connect().await else {
-            self.connected = true;
-            return Ok(true);
-        };
+impl OutputPlan {
+    /// Connects before the start: twice, a quarter of a minute apart. `Err` if the agent must not run without it.
+    pub async fn connect(&mut self, stop: &mut Stop) -> Result<Connected, BoxError> {
+        let plugin = &*self.name;
+        let Err(first) = self.plugin.connect().await else { return Ok(Connected::Yes) };
         self.stats.startup_errors.increment();
-        tracing::error!(plugin = &*self.name, error = %Chain(first.cause()), "failed to connect, retrying in 15s");
+        tracing::error!(plugin, error = %Chain(first.cause()), "failed to connect, retrying in 15s");
         tokio::select! {
             () = tokio::time::sleep(CONNECT_RETRY) => {}
-            () = stop.requested() => return Err("told to stop while connecting".into()),
+            () = stop.requested() => return Err(format!("told to stop while connecting output {plugin}").into()),
         }
-        let Err(error) = self.plugin.connect().await else {
-            self.connected = true;
-            return Ok(true);
-        };
+        let Err(error) = self.plugin.connect().await else { return Ok(Connected::Yes) };
         self.stats.startup_errors.increment();
         match (&error, self.startup_errors) {
-            (StartError::Retry(_), StartupErrors::Retry) => Ok(true),
-            (StartError::Retry(_), StartupErrors::Ignore) => {
-                tracing::info!(plugin = &*self.name, error = %Chain(error.cause()), "failed to connect, shutting down plugin");
-                Ok(false)
+            (StartError::Retry(_), StartupErrorBehavior::Retry) => Ok(Connected::NotYet),
+            (StartError::Retry(_), StartupErrorBehavior::Ignore) => {
+                tracing::info!(plugin, error = %Chain(error.cause()), "failed to connect, shutting down plugin");
+                Ok(Connected::Gone)
             }
-            _ => Err(format!("connecting output {}: {}", self.name, Chain(error.cause())).into()),
+            _ => Err(format!("connecting output {plugin}: {}", Chain(error.cause())).into()),
         }
     }
 
+    /// The output as it runs, and its place in the journal.
+    pub fn split(self, connected: Connected) -> (OutputSlot, impl FnOnce(Reader) -> RunningOutput) {
+        let Self { name, plugin, slot, flush_interval, flush_jitter, batch_size, startup_errors: _, stats } = self;
+        let running = move |reader| RunningOutput {
+            name,
+            plugin,
+            reader,
+            flush_interval,
+            flush_jitter,
+            batch_size,
+            stats,
+            connected: connected == Connected::Yes,
+            failing: false,
+        };
+        (slot, running)
+    }
+}
+
+impl RunningOutput {
     /// Writes until told to stop, then flushes once more and closes. Returns how many metrics are left.
     ///
     /// `flush_now` asks for a flush at every change of its number (SIGUSR1).

@@ -18,7 +18,7 @@ pub use client::{HttpClient, Request, read_body, status_error};
 pub use cookie::CookieOptions;
 pub(crate) use cookie::insert_headers;
 pub use oauth2::OAuth2Options;
-pub(crate) use oauth2::basic;
+pub(crate) use oauth2::{basic, form};
 
 /// The HTTP transport block, but for TLS.
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -148,7 +148,7 @@ fn lifetime(expires_in: Option<&serde_json::Value>) -> Option<Duration> {
 }
 
 /// `key=value&…`, encoded as forms are.
-pub(super) fn form(pairs: &[(&str, &str)]) -> String {
+pub(crate) fn form(pairs: &[(&str, &str)]) -> String {
     // The only public way to this encoding is the query of a URL.
     let mut url = Url::parse("form:").expect("a constant URL");
     url.query_pairs_mut().extend_pairs(pairs);

@@ -27,7 +27,7 @@ pub(super) static SPEC: InputSpec = InputSpec {
     name: "mqtt_consumer",
     sample: include_str!("sample.conf"),
     build: |mut section, context| {
-        let parser = crate::parsers::take(&mut section, "influx", "mqtt_consumer")?;
+        let parser = crate::parsers::take(&mut section, "influx", "mqtt_consumer", context)?;
         let tls: TlsClientOptions = section.take_struct()?;
         let position = section.position();
         let options: MqttConsumerOptions = section.finish()?;

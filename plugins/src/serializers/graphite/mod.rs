@@ -14,7 +14,7 @@ use serde::Deserialize;
 use self::sanitize::Sanitizer;
 pub use self::template::TemplateError;
 use self::template::{Templates, with_field};
-use super::part_memo::{PartMemo, PartSource, keys_of};
+use crate::common::part_memo::{PartMemo, PartSource, keys_of};
 
 pub(super) static SPEC: SerializerSpec = SerializerSpec {
     name: "graphite",

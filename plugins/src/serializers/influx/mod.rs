@@ -8,7 +8,7 @@ use heliograph_core::serialize::Serializer;
 use serde::Deserialize;
 
 use super::field_order::FieldOrder;
-use super::part_memo::{PartMemo, PartSource, Parts};
+use crate::common::part_memo::{PartMemo, PartSource, Parts};
 
 pub(super) static SPEC: SerializerSpec = SerializerSpec {
     name: "influx",
