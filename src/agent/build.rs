@@ -68,7 +68,8 @@ pub fn build(loaded: Loaded, surroundings: &Surroundings) -> Result<(Pipeline, L
         list.into_iter().map(|section| builder.processor(section, category)).collect::<Result<Vec<_>, _>>()
     };
     let before = if run_before { each(plain.clone(), "processors")? } else { Vec::new() };
-    let built_aggregators = aggregators.into_iter().map(|section| builder.aggregator(section)).collect::<Result<_, _>>()?;
+    let built_aggregators =
+        aggregators.into_iter().map(|section| builder.aggregator(section)).collect::<Result<_, _>>()?;
     let after = if run_after { each(plain, "aggprocessors")? } else { Vec::new() };
     let guards = each(guards, "processors")?;
     let built_outputs = outputs.into_iter().map(|section| builder.output(section)).collect::<Result<_, _>>()?;
@@ -96,7 +97,14 @@ struct Identity {
 
 impl Builder<'_> {
     /// `measurement` is that of its own figures, `kind` their tag.
-    fn identify(&self, section: &Section, common: &Common, category: &str, measurement: &str, kind: &'static str) -> Identity {
+    fn identify(
+        &self,
+        section: &Section,
+        common: &Common,
+        category: &str,
+        measurement: &str,
+        kind: &'static str,
+    ) -> Identity {
         let Surroundings { clock, host, stats } = self.surroundings;
         let plugin = section.plugin();
         let full = section.name();
@@ -106,7 +114,8 @@ impl Builder<'_> {
         let series = StatSeries::new(measurement, &[(kind, plugin), ("alias", &common.alias), ("_id", &id)]);
         let level = common.log_level.map(level);
         self.log.borrow_mut().0.push((name.clone(), stats.count(&series, "errors"), level));
-        let debug = common.log_level.map_or(self.agent.debug, |level| matches!(level, LogLevel::Debug | LogLevel::Trace));
+        let debug =
+            common.log_level.map_or(self.agent.debug, |level| matches!(level, LogLevel::Debug | LogLevel::Trace));
         let context = BuildContext {
             name,
             clock: clock.clone(),

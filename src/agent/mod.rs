@@ -80,7 +80,11 @@ pub fn run(options: &Options, log: &Control) -> Result<(), BoxError> {
     if threads > 1 {
         // Signals were taken over on the first runtime, which therefore has to live on.
         let _context = here.enter();
-        return tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?.block_on(work);
+        return tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .enable_all()
+            .build()?
+            .block_on(work);
     }
     here.block_on(work)
 }
@@ -258,7 +262,8 @@ impl Banner {
         let names = |names: Vec<&str>| {
             let mut counts = std::collections::BTreeMap::new();
             names.into_iter().for_each(|name| *counts.entry(name).or_insert(0) += 1);
-            let show = |(name, count): (&str, i32)| if count > 1 { format!("{name} ({count}x)") } else { name.to_string() };
+            let show =
+                |(name, count): (&str, i32)| if count > 1 { format!("{name} ({count}x)") } else { name.to_string() };
             counts.into_iter().map(show).collect::<Vec<_>>().join(" ")
         };
         let loaded_plugins = vec![

@@ -17,4 +17,18 @@ mod system;
 use heliograph_core::plugin::InputSpec;
 
 /// Every input, sorted by name.
-pub static ALL: &[&InputSpec] = &[&cpu::SPEC, &disk::SPEC, &diskio::SPEC, &exec::SPEC, &file::SPEC, &internal::SPEC, &kernel::SPEC, &mem::SPEC, &mqtt_consumer::SPEC, &net::SPEC, &processes::SPEC, &swap::SPEC, &system::SPEC];
+pub static ALL: &[&InputSpec] = &[
+    &cpu::SPEC,
+    &disk::SPEC,
+    &diskio::SPEC,
+    &exec::SPEC,
+    &file::SPEC,
+    &internal::SPEC,
+    &kernel::SPEC,
+    &mem::SPEC,
+    &mqtt_consumer::SPEC,
+    &net::SPEC,
+    &processes::SPEC,
+    &swap::SPEC,
+    &system::SPEC,
+];

@@ -162,13 +162,13 @@ mod tests {
 
     fn check(host: &TestHost, expected: Result<(i64, i64), ()>) {
         let counted = CpuCounter::new(&host.context().host).count();
-        let expected = expected.map(|(logical, physical)| {
-            [("n_cpus", Value::Int(logical)), ("n_physical_cpus", Value::Int(physical))]
-        });
+        let expected = expected
+            .map(|(logical, physical)| [("n_cpus", Value::Int(logical)), ("n_physical_cpus", Value::Int(physical))]);
         assert_eq!(counted.map_err(|_| ()), expected);
     }
 
-    const CPUINFO: &str = "processor : 0\nphysical id : 0\ncpu cores : 2\n\nprocessor : 1\nphysical id : 1\ncpu cores : 2\n";
+    const CPUINFO: &str =
+        "processor : 0\nphysical id : 0\ncpu cores : 2\n\nprocessor : 1\nphysical id : 1\ncpu cores : 2\n";
 
     #[test]
     fn from_cpuinfo_alone() {
