@@ -4,8 +4,10 @@ pub mod arrival;
 pub mod aws;
 pub mod compress;
 pub mod go_regex;
+pub mod graphite_template;
 pub mod http_client;
 pub mod key_suffix;
+pub mod named_rows;
 pub(crate) mod part_memo;
 pub mod proc_file;
 pub mod prometheus;
@@ -15,3 +17,4 @@ pub(crate) mod testing;
 #[cfg(test)]
 pub(crate) mod testkit;
 pub mod tls;
+pub mod udev;
