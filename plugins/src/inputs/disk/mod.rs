@@ -40,11 +40,48 @@ struct Config {
 
 /// File systems whose answer the kernel has at hand: asking them in place is cheaper than a thread. Others may hang.
 const LOCAL: [&[u8]; 42] = [
-    b"bcachefs", b"bdev", b"binfmt_misc", b"bpf", b"btrfs", b"cgroup", b"cgroup2", b"configfs", b"cramfs", b"debugfs",
-    b"devpts", b"devtmpfs", b"efivarfs", b"erofs", b"exfat", b"ext2", b"ext3", b"ext4", b"f2fs", b"fusectl",
-    b"hugetlbfs", b"iso9660", b"jfs", b"mqueue", b"msdos", b"nsfs", b"overlay", b"proc", b"pstore", b"ramfs",
-    b"reiserfs", b"rootfs", b"rpc_pipefs", b"securityfs", b"selinuxfs", b"squashfs", b"sysfs", b"tmpfs", b"tracefs",
-    b"udf", b"vfat", b"xfs",
+    b"bcachefs",
+    b"bdev",
+    b"binfmt_misc",
+    b"bpf",
+    b"btrfs",
+    b"cgroup",
+    b"cgroup2",
+    b"configfs",
+    b"cramfs",
+    b"debugfs",
+    b"devpts",
+    b"devtmpfs",
+    b"efivarfs",
+    b"erofs",
+    b"exfat",
+    b"ext2",
+    b"ext3",
+    b"ext4",
+    b"f2fs",
+    b"fusectl",
+    b"hugetlbfs",
+    b"iso9660",
+    b"jfs",
+    b"mqueue",
+    b"msdos",
+    b"nsfs",
+    b"overlay",
+    b"proc",
+    b"pstore",
+    b"ramfs",
+    b"reiserfs",
+    b"rootfs",
+    b"rpc_pipefs",
+    b"securityfs",
+    b"selinuxfs",
+    b"squashfs",
+    b"sysfs",
+    b"tmpfs",
+    b"tracefs",
+    b"udf",
+    b"vfat",
+    b"xfs",
 ];
 
 /// The file system of automatic mounts: asking it would make one.
@@ -90,10 +127,11 @@ impl Config {
     /// Whether the options select the mount.
     fn selects(&self, mount: &Mount<'_>) -> bool {
         let holds = |list: &[String], text: &[u8]| list.iter().any(|entry| entry.as_bytes() == text);
-        !(!self.ignore_mount_opts.is_empty() && mount.options.iter().any(|option| holds(&self.ignore_mount_opts, option))
-            || !self.mount_points.is_empty() && !holds(&self.mount_points, &mount.mount_point)
-            || mount.fstype == AUTOFS
-            || holds(&self.ignore_fs, mount.fstype))
+        let has_ignored_option = || mount.options.iter().any(|option| holds(&self.ignore_mount_opts, option));
+        (self.ignore_mount_opts.is_empty() || !has_ignored_option())
+            && (self.mount_points.is_empty() || holds(&self.mount_points, &mount.mount_point))
+            && mount.fstype != AUTOFS
+            && !holds(&self.ignore_fs, mount.fstype)
     }
 }
 
@@ -133,7 +171,8 @@ impl Input for Disk {
     async fn gather(&mut self, accumulator: &mut Accumulator) -> Result<(), BoxError> {
         let mounts = self.tables.read(&mut self.reader)?;
         let candidates = candidates(&mounts, &self.config, &self.prefix);
-        let (remote, local): (Vec<_>, Vec<_>) = (0..candidates.len()).partition(|&i| may_hang(candidates[i].mount, &mounts));
+        let (remote, local): (Vec<_>, Vec<_>) =
+            (0..candidates.len()).partition(|&i| may_hang(candidates[i].mount, &mounts));
         let mut answers: Vec<Option<Answer>> = candidates.iter().map(|_| None).collect();
         for i in local {
             answers[i] = Some(Usage::of(&candidates[i].probe).map_or_else(Answer::Failed, Answer::Usage));

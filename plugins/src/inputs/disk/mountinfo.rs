@@ -240,15 +240,24 @@ mod tests {
 
     #[test]
     fn broken_tables() {
-        check("1 1 1:1 / / rw", expect![[r#"
+        check(
+            "1 1 1:1 / / rw",
+            expect![[r#"
             error: cannot read the mount "1 1 1:1 / / rw": it has no " - "
-        "#]]);
-        check("1 1 1:1 / - ext4 /dev/a", expect![[r#"
+        "#]],
+        );
+        check(
+            "1 1 1:1 / - ext4 /dev/a",
+            expect![[r#"
             error: cannot read the mount "1 1 1:1 / - ext4 /dev/a": it has less than five fields before " - "
-        "#]]);
-        check("1 1 1:1 / / - ext4", expect![[r#"
+        "#]],
+        );
+        check(
+            "1 1 1:1 / / - ext4",
+            expect![[r#"
             error: cannot read the mount "1 1 1:1 / / - ext4": it has less than two fields after " - "
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]

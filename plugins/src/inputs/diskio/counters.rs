@@ -90,14 +90,15 @@ impl Counters {
     /// What the time since `previous` says: milliseconds a request waited and was served, and the percentage of the time
     /// in which the device was busy. Nothing if the counters started anew in between, as with another disk of that name.
     pub(super) fn since(&self, previous: &Self, elapsed_ms: i64) -> impl Iterator<Item = (&'static str, f64)> {
-        let has_wrapped =
-            [READS, WRITES, READ_TIME, WRITE_TIME, IO_TIME].iter().any(|&counter| self.0[counter] < previous.0[counter]);
+        let has_wrapped = [READS, WRITES, READ_TIME, WRITE_TIME, IO_TIME]
+            .iter()
+            .any(|&counter| self.0[counter] < previous.0[counter]);
         let delta = |counter: usize| self.0[counter].wrapping_sub(previous.0[counter]);
         let requests = delta(READS).wrapping_add(delta(WRITES)) as f64;
         let waited = delta(READ_TIME).wrapping_add(delta(WRITE_TIME)) as f64;
         let busy = delta(IO_TIME) as f64;
-        let per_request = (!has_wrapped && requests > 0.0)
-            .then(|| [("io_await", waited / requests), ("io_svctm", busy / requests)]);
+        let per_request =
+            (!has_wrapped && requests > 0.0).then(|| [("io_await", waited / requests), ("io_svctm", busy / requests)]);
         let util = (!has_wrapped && elapsed_ms > 0).then(|| ("io_util", 100.0 * busy / elapsed_ms as f64));
         per_request.into_iter().flatten().chain(util)
     }
@@ -116,7 +117,10 @@ mod tests {
 
     #[test]
     fn idle_and_short_lines() {
-        assert_eq!(names("7 0 loop0 0 0 0 0 0 0 0 0 0 0 0\n1 0 ram0 1 2 3\n8 0 sda 0 0 0 0 0 0 0 0 1 0 0 9 x\n", None), Ok(vec!["sda".into()]));
+        assert_eq!(
+            names("7 0 loop0 0 0 0 0 0 0 0 0 0 0 0\n1 0 ram0 1 2 3\n8 0 sda 0 0 0 0 0 0 0 0 1 0 0 9 x\n", None),
+            Ok(vec!["sda".into()])
+        );
     }
 
     #[test]

@@ -100,8 +100,7 @@ impl Input for Diskio {
             }
             let property = |key: &[u8]| properties.and_then(|properties| properties.get(key));
             let name = self.templates.iter().find_map(|template| template.fill(property));
-            let mut metric =
-                accumulator.metric("diskio", Kind::Counter).tag("name", name.as_deref().unwrap_or(device));
+            let mut metric = accumulator.metric("diskio", Kind::Counter).tag("name", name.as_deref().unwrap_or(device));
             if let Some(wwid) = device::wwid(&self.roots, &mut self.reader, device) {
                 metric = metric.tag("wwid", wwid);
             }
@@ -144,38 +143,52 @@ mod tests {
         expected.assert_eq(contents.iter().map(gather).last().unwrap().as_str());
     }
 
-    const FIRST: &str = "259 0 nvme0n1 1000 10 80000 500 2000 20 160000 900 0 700 1400 0 0 0 0\n7 0 loop0 0 0 0 0 0 0 0 0 0 0 0";
+    const FIRST: &str =
+        "259 0 nvme0n1 1000 10 80000 500 2000 20 160000 900 0 700 1400 0 0 0 0\n7 0 loop0 0 0 0 0 0 0 0 0 0 0 0";
     const SECOND: &str = "259 0 nvme0n1 1010 10 80800 510 2020 20 161600 940 1 740 1450 0 0 0 0";
 
     #[test]
     fn a_first_gather_gives_counters_alone() {
-        check(&[FIRST], expect![[r#"
+        check(
+            &[FIRST],
+            expect![[r#"
             counter diskio,name=nvme0n1 io_time=700u,iops_in_progress=0u,merged_reads=10u,merged_writes=20u,read_bytes=40960000u,read_time=500u,reads=1000u,weighted_io_time=1400u,write_bytes=81920000u,write_time=900u,writes=2000u
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn derived_fields() {
-        check(&[FIRST, SECOND], expect![[r#"
+        check(
+            &[FIRST, SECOND],
+            expect![[r#"
             counter diskio,name=nvme0n1 io_await=1.6666666666666667,io_svctm=1.3333333333333333,io_time=740u,io_util=0.4,iops_in_progress=1u,merged_reads=10u,merged_writes=20u,read_bytes=41369600u,read_time=510u,reads=1010u,weighted_io_time=1450u,write_bytes=82739200u,write_time=940u,writes=2020u
-        "#]]);
-        check(&[SECOND, SECOND], expect![[r#"
+        "#]],
+        );
+        check(
+            &[SECOND, SECOND],
+            expect![[r#"
             counter diskio,name=nvme0n1 io_time=740u,io_util=0,iops_in_progress=1u,merged_reads=10u,merged_writes=20u,read_bytes=41369600u,read_time=510u,reads=1010u,weighted_io_time=1450u,write_bytes=82739200u,write_time=940u,writes=2020u
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn counters_that_start_anew_give_no_derived_fields() {
-        check(&[SECOND, FIRST], expect![[r#"
+        check(
+            &[SECOND, FIRST],
+            expect![[r#"
             counter diskio,name=nvme0n1 io_time=700u,iops_in_progress=0u,merged_reads=10u,merged_writes=20u,read_bytes=40960000u,read_time=500u,reads=1000u,weighted_io_time=1400u,write_bytes=81920000u,write_time=900u,writes=2000u
-        "#]]);
+        "#]],
+        );
     }
 
     /// The tags of each device.
     fn tags(host: &TestHost, options: &[(&str, heliograph_core::config::tree::Value)]) -> Vec<String> {
         host.write("proc/diskstats", "8 0 sda 1 1 1 1 1 1 1 1 1 1 1\n8 16 sdb 1 1 1 1 1 1 1 1 1 1 1\n");
         let shown = host.gather_once(&SPEC, options);
-        let series = |line: &str| line.split(" io_time").next().unwrap().trim_start_matches("counter diskio,").to_string();
+        let series =
+            |line: &str| line.split(" io_time").next().unwrap().trim_start_matches("counter diskio,").to_string();
         shown.lines().map(series).collect()
     }
 
@@ -183,7 +196,10 @@ mod tests {
     fn udev_host() -> TestHost {
         TestHost::new(&[
             ("dev/sda", ""),
-            ("run/udev/data/b0:0", "S:disk/by-path/p\nS:disk/by-id/ata-TEST\nN:sda\nE:ID_MODEL=TEST\nE:ID_BUS=ata\nE:ID_SERIAL=T_42\nE:ID_PATH=pci=1\nE:DM=\nE:NO\n"),
+            (
+                "run/udev/data/b0:0",
+                "S:disk/by-path/p\nS:disk/by-id/ata-TEST\nN:sda\nE:ID_MODEL=TEST\nE:ID_BUS=ata\nE:ID_SERIAL=T_42\nE:ID_PATH=pci=1\nE:DM=\nE:NO\n",
+            ),
             ("sys/class/block/sda/uevent", "MAJOR=8\nDEVNAME=sda\nDEVTYPE=disk\n"),
             ("sys/block/sda/wwid", "naa.5000\n"),
             ("sys/block/sdb/wwid", "\n"),

@@ -72,9 +72,11 @@ impl System {
     fn new(config: Config, context: &BuildContext) -> Self {
         let mut groups = if config.include.is_empty() { vec![Group::Legacy] } else { config.include };
         let mut seen = Vec::new();
-        groups.retain(|group| !seen.contains(group) && {
-            seen.push(*group);
-            true
+        groups.retain(|group| {
+            !seen.contains(group) && {
+                seen.push(*group);
+                true
+            }
         });
         let host = context.host.clone();
         Self {
@@ -96,7 +98,9 @@ impl System {
         fields.extend(self.cpus.count()?);
         match Users::read(&mut self.reader, &self.utmp) {
             Ok(users) => fields.extend(users.fields()),
-            Err(error) => tracing::debug!(plugin = &**accumulator.plugin(), error = %Chain(&error), "no users are counted"),
+            Err(error) => {
+                tracing::debug!(plugin = &**accumulator.plugin(), error = %Chain(&error), "no users are counted")
+            }
         }
         accumulator.metric("system", Kind::Gauge).fields(fields).time(now).push();
         let uptime = uptime();
@@ -216,7 +220,8 @@ mod tests {
     use crate::common::testkit::{TestHost, list, text};
     use proptest::prelude::*;
 
-    const CPUINFO: &str = "processor : 0\nphysical id : 0\ncpu cores : 2\n\nprocessor : 1\nphysical id : 0\ncpu cores : 2\n\n";
+    const CPUINFO: &str =
+        "processor : 0\nphysical id : 0\ncpu cores : 2\n\nprocessor : 1\nphysical id : 0\ncpu cores : 2\n\n";
 
     fn host() -> TestHost {
         let host = TestHost::new(&[("proc/loadavg", "0.64 1.02 0.90 2/811 12345\n"), ("proc/cpuinfo", CPUINFO)]);
@@ -233,13 +238,15 @@ mod tests {
 
     #[test]
     fn three_metrics_by_default() {
-        let gauge = "gauge system load1=0.64,load15=0.9,load5=1.02,n_cpus=2i,n_physical_cpus=2i,n_unique_users=2i,n_users=3i";
+        let gauge =
+            "gauge system load1=0.64,load15=0.9,load5=1.02,n_cpus=2i,n_physical_cpus=2i,n_unique_users=2i,n_users=3i";
         check(&host(), &[], &[gauge, "counter system ", "system "]);
     }
 
     #[test]
     fn groups_share_a_metric() {
-        let merged = "system load1=0.64,load15=0.9,load5=1.02,n_cpus=2i,n_physical_cpus=2i,n_unique_users=2i,n_users=3i";
+        let merged =
+            "system load1=0.64,load15=0.9,load5=1.02,n_cpus=2i,n_physical_cpus=2i,n_unique_users=2i,n_users=3i";
         check(&host(), &["users", "load", "cpus", "load", "uptime"], &[merged]);
     }
 

@@ -195,9 +195,24 @@ fn family(platform: &str) -> &str {
     match platform {
         "debian" | "ubuntu" | "linuxmint" | "raspbian" | "Kylin" | "cumuluslinux" | "uos" | "Deepin" => "debian",
         "fedora" => "fedora",
-        "oracle" | "centos" | "redhat" | "scientific" | "enterpriseenterprise" | "amazon" | "xenserver" | "cloudlinux"
-        | "ibm_powerkvm" | "rocky" | "almalinux" => "rhel",
-        "suse" | "opensuse" | "opensuse-leap" | "opensuse-tumbleweed" | "opensuse-tumbleweed-kubic" | "sles" | "sled"
+        "oracle"
+        | "centos"
+        | "redhat"
+        | "scientific"
+        | "enterpriseenterprise"
+        | "amazon"
+        | "xenserver"
+        | "cloudlinux"
+        | "ibm_powerkvm"
+        | "rocky"
+        | "almalinux" => "rhel",
+        "suse"
+        | "opensuse"
+        | "opensuse-leap"
+        | "opensuse-tumbleweed"
+        | "opensuse-tumbleweed-kubic"
+        | "sles"
+        | "sled"
         | "caasp" => "suse",
         "gentoo" | "slackware" | "arch" | "exherbo" | "alpine" | "coreos" | "solus" | "neokylin" | "anolis" => platform,
         _ => "",
@@ -220,7 +235,11 @@ mod tests {
         check(&[("debian_version", "12.7\n"), ("os-release", "ID=debian\nVERSION_ID=\"12\"\n")], "debian", "12.7");
         let lsb = "DISTRIB_ID=Ubuntu\nDISTRIB_RELEASE=\"24.04\"\n";
         check(&[("debian_version", "trixie/sid\n"), ("lsb-release", lsb)], "ubuntu", "24.04");
-        check(&[("debian_version", "11.2\n"), ("lsb-release", "DISTRIB_ID=Deepin\nDISTRIB_RELEASE=20\n")], "Deepin", "20");
+        check(
+            &[("debian_version", "11.2\n"), ("lsb-release", "DISTRIB_ID=Deepin\nDISTRIB_RELEASE=20\n")],
+            "Deepin",
+            "20",
+        );
         assert_eq!(platform(|file| (file == "debian_version").then(|| "12.1\n".into()), true).name, "raspbian");
     }
 
@@ -230,7 +249,11 @@ mod tests {
         check(&[("redhat-release", "Rocky Linux release 8.10 (Green Obsidian)\n")], "rocky", "8.10");
         check(&[("system-release", "Amazon Linux release 2 (Karoo)\n")], "amazon", "2");
         check(&[("redhat-release", "Fedora release 41 (Rawhide)\n")], "fedora", "rawhide");
-        check(&[("oracle-release", "Oracle Linux Server release 8.9\n"), ("redhat-release", "x release 1\n")], "oracle", "8.9");
+        check(
+            &[("oracle-release", "Oracle Linux Server release 8.9\n"), ("redhat-release", "x release 1\n")],
+            "oracle",
+            "8.9",
+        );
         check(&[("redhat-release", "CentOS\n")], "centos", "");
     }
 
@@ -240,7 +263,11 @@ mod tests {
         check(&[("gentoo-release", "Gentoo Base System release 2.15\n")], "gentoo", "2.15");
         check(&[("SuSE-release", "openSUSE 13.1 (x86_64)\nVERSION = 13.1\nCODENAME = Bottle\n")], "opensuse", "13.1");
         check(&[("SuSE-release", "SUSE Linux Enterprise\nVERSION = 11\nPATCHLEVEL = 4\n")], "suse", "11.4");
-        check(&[("arch-release", "Arch Linux release\n"), ("lsb-release", "DISTRIB_RELEASE=rolling\n")], "arch", "rolling");
+        check(
+            &[("arch-release", "Arch Linux release\n"), ("lsb-release", "DISTRIB_RELEASE=rolling\n")],
+            "arch",
+            "rolling",
+        );
         check(&[("alpine-release", "3.20.3\n"), ("os-release", "ID=alpine\n")], "alpine", "3.20.3");
         check(&[("os-release", "NAME=\"Amazon Linux\"\nID=\"amzn\"\nVERSION_ID=\"2023\"\n")], "amazon", "2023");
         check(&[("os-release", "ID='flatcar'\nVERSION_ID=4081.2=x\n")], "'flatcar'", "4081.2");
@@ -256,7 +283,10 @@ mod tests {
 
     #[test]
     fn families() {
-        assert_eq!(["raspbian", "rocky", "sles", "alpine", "flatcar"].map(family), ["debian", "rhel", "suse", "alpine", ""]);
+        assert_eq!(
+            ["raspbian", "rocky", "sles", "alpine", "flatcar"].map(family),
+            ["debian", "rhel", "suse", "alpine", ""]
+        );
     }
 
     proptest! {
