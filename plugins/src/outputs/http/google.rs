@@ -89,10 +89,10 @@ impl TokenSource {
 
     /// The value of `Authorization` that is good at `now`, in seconds since the Unix epoch.
     pub(super) async fn token(&mut self, client: &HttpClient, now: i64) -> Result<HeaderValue, GoogleError> {
-        if let Some(token) = &self.last {
-            if now < token.until - EARLY.as_secs() as i64 {
-                return Ok(token.header.clone());
-            }
+        if let Some(token) = &self.last
+            && now < token.until.saturating_sub(EARLY.as_secs() as i64)
+        {
+            return Ok(token.header.clone());
         }
         let account = self.account()?;
         let assertion = self.assertion(&account, now)?;
@@ -171,8 +171,6 @@ fn expiry(token: &str) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use hyper::StatusCode;
 
     use super::*;
@@ -199,9 +197,9 @@ mod tests {
             let header = source.token(&client, now).await.unwrap();
             assert_eq!(header.to_str().unwrap(), format!("Bearer {id_token}"));
         }
-        let seen = Mutex::new(server.seen());
-        assert_eq!(seen.lock().unwrap().len(), 1);
-        let body = String::from_utf8(seen.lock().unwrap()[0].body.clone()).unwrap();
+        let seen = server.seen();
+        assert_eq!(seen.len(), 1);
+        let body = String::from_utf8_lossy(&seen[0].body).into_owned();
         let assertion = body.split_once("&assertion=").unwrap().1;
         let claims = URL_SAFE_NO_PAD.decode(assertion.split('.').nth(1).unwrap()).unwrap();
         let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
