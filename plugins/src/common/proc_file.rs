@@ -47,6 +47,11 @@ impl FileReader {
         self.read_at(CWD, path).map_err(|source| ReadError { path: path.to_path_buf(), source })
     }
 
+    /// What was read last.
+    pub fn content(&self) -> &[u8] {
+        &self.buffer
+    }
+
     /// The whole content of a file whose path starts at a directory; fails as [`Self::read`].
     pub fn read_at(&mut self, directory: impl AsFd, path: impl Arg) -> io::Result<&[u8]> {
         self.buffer.clear();

@@ -177,8 +177,9 @@ pub(crate) fn show(metric: MetricRef<'_>) -> String {
         Kind::Summary => "summary ",
         Kind::Histogram => "histogram ",
     };
-    let mut fields: Vec<String> = metric.fields.iter().map(|f| format!("{}={}", f.key, show_value(&f.value))).collect();
-    fields.sort();
+    let mut fields: Vec<_> = metric.fields.iter().collect();
+    fields.sort_by(|a, b| a.key.cmp(&b.key));
+    let fields: Vec<_> = fields.iter().map(|field| format!("{}={}", field.key, show_value(&field.value))).collect();
     format!("{kind}{} {}", metric.series, fields.join(","))
 }
 

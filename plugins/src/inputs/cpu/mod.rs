@@ -69,7 +69,7 @@ impl Cpu {
     fn read(&mut self) {
         std::mem::swap(&mut self.now, &mut self.previous);
         let text = self.reader.read(&self.stat).unwrap_or_default();
-        self.now.parse(text, self.config.percpu, self.config.totalcpu, self.ticks_per_second);
+        reading::parse(text, self.config.percpu, self.config.totalcpu, self.ticks_per_second, &mut self.now);
     }
 
     fn start_metric<'a>(

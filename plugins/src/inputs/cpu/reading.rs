@@ -1,9 +1,8 @@
 //! One reading of `/proc/stat`: the time each CPU spent in each state.
 
-use std::ops::Range;
-
 use heliograph_core::number::parse_float;
 
+use crate::common::named_rows::NamedRows;
 use crate::common::proc_file::{lines, words};
 
 /// A state of a CPU: its column in `/proc/stat` and the fields that report it.
@@ -69,50 +68,29 @@ impl Times {
     }
 }
 
-/// The times of all CPUs at one moment. Its memory is used again for each reading.
-#[derive(Debug, Default)]
-pub(super) struct Reading {
-    names: Vec<u8>,
-    cpus: Vec<(Range<usize>, Times)>,
+/// The times of all CPUs at one moment.
+pub(super) type Reading = NamedRows<Times>;
+
+/// Replaces a reading: single CPUs in the order of the file, then the total. Broken lines are skipped.
+pub(super) fn parse(text: &[u8], percpu: bool, totalcpu: bool, ticks_per_second: f64, reading: &mut Reading) {
+    reading.clear();
+    let mut lines = lines(text);
+    let first = lines.next();
+    if percpu {
+        for line in lines.take_while(|line| line.starts_with(b"cpu")) {
+            parse_line(line, ticks_per_second, reading);
+        }
+    }
+    if totalcpu && let Some(line) = first {
+        parse_line(line, ticks_per_second, reading);
+    }
 }
 
-impl Reading {
-    /// Replaces the reading: single CPUs in the order of the file, then the total. Broken lines are skipped.
-    pub(super) fn parse(&mut self, text: &[u8], percpu: bool, totalcpu: bool, ticks_per_second: f64) {
-        self.names.clear();
-        self.cpus.clear();
-        let mut lines = lines(text);
-        let first = lines.next();
-        if percpu {
-            for line in lines.take_while(|line| line.starts_with(b"cpu")) {
-                self.parse_line(line, ticks_per_second);
-            }
-        }
-        if totalcpu && let Some(line) = first {
-            self.parse_line(line, ticks_per_second);
-        }
-    }
-
-    fn parse_line(&mut self, line: &[u8], ticks_per_second: f64) {
-        let mut words = words(line);
-        let Some(name) = words.next().filter(|name| name.starts_with(b"cpu")) else { return };
-        let Some(times) = Times::parse(words, ticks_per_second) else { return };
-        let start = self.names.len();
-        self.names.extend_from_slice(if name == b"cpu" { b"cpu-total" } else { name });
-        self.cpus.push((start..self.names.len(), times));
-    }
-
-    /// Name and times of each CPU.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &Times)> {
-        self.cpus.iter().map(|(name, times)| (&self.names[name.clone()], times))
-    }
-
-    /// The times of a CPU. It is looked for at `place` first, where it is unless a CPU went on- or offline.
-    pub(super) fn find(&self, place: usize, cpu: &[u8]) -> Option<&Times> {
-        let is_wanted = |entry: &&(Range<usize>, Times)| self.names[entry.0.clone()] == *cpu;
-        let found = self.cpus.get(place).filter(is_wanted).or_else(|| self.cpus.iter().rev().find(is_wanted));
-        found.map(|(_, times)| times)
-    }
+fn parse_line(line: &[u8], ticks_per_second: f64, reading: &mut Reading) {
+    let mut words = words(line);
+    let Some(name) = words.next().filter(|name| name.starts_with(b"cpu")) else { return };
+    let Some(times) = Times::parse(words, ticks_per_second) else { return };
+    reading.push(if name == b"cpu" { b"cpu-total" } else { name }, times);
 }
 
 #[cfg(test)]
@@ -122,7 +100,7 @@ mod tests {
 
     fn check(text: &str, percpu: bool, totalcpu: bool, expected: Expect) {
         let mut reading = Reading::default();
-        reading.parse(text.as_bytes(), percpu, totalcpu, 1.0);
+        parse(text.as_bytes(), percpu, totalcpu, 1.0, &mut reading);
         let show = |(name, times): (&[u8], &Times)| format!("{} {:?}\n", String::from_utf8_lossy(name), times.0);
         expected.assert_eq(&reading.iter().map(show).collect::<String>());
     }
@@ -144,13 +122,5 @@ mod tests {
     fn the_first_line_is_the_total_and_no_cpu() {
         check("cpu 1 2 3 4 5 6 7", true, false, expect![""]);
         check("intr 1 2 3 4 5 6 7 8", false, true, expect![""]);
-    }
-
-    #[test]
-    fn a_cpu_is_found_at_its_place_and_elsewhere() {
-        let mut reading = Reading::default();
-        reading.parse(b"x\ncpu0 1 1 1 1 1 1 1\ncpu2 2 2 2 2 2 2 2\n", true, false, 1.0);
-        let user = |place, cpu: &[u8]| reading.find(place, cpu).map(|times| times.0[USER]);
-        assert_eq!((user(1, b"cpu2"), user(7, b"cpu2"), user(0, b"cpu1")), (Some(2.0), Some(2.0), None));
     }
 }

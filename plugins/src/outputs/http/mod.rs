@@ -85,7 +85,7 @@ struct Refusal {
 
 impl Http {
     fn build(mut section: Section, context: &BuildContext) -> Result<Self, ConfigError> {
-        let serializer = serializers::take(&mut section)?;
+        let serializer = serializers::take(&mut section, context)?;
         let client = HttpClientOptions::take(&mut section)?;
         let aws: AwsOptions = section.take_struct()?;
         let place = section.clone();
