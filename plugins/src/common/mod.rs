@@ -8,15 +8,13 @@ pub mod graphite_template;
 pub mod http_client;
 pub mod key_suffix;
 pub mod named_rows;
+pub(crate) mod part_memo;
 pub mod proc_file;
 pub mod prometheus;
 pub mod rotate;
-pub mod tls;
-pub mod udev;
-pub(crate) mod part_memo;
-pub(crate) mod part_memo;
-pub(crate) mod part_memo;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 pub(crate) mod testkit;
+pub mod tls;
+pub mod udev;
