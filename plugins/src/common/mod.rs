@@ -7,12 +7,12 @@ pub mod go_regex;
 pub mod graphite_template;
 pub mod http_client;
 pub mod key_suffix;
+pub(crate) mod part_memo;
 pub mod proc_file;
 pub mod prometheus;
 pub mod rotate;
-pub mod tls;
-pub(crate) mod part_memo;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 pub(crate) mod testkit;
+pub mod tls;

@@ -9,4 +9,3 @@ use heliograph_core::plugin::OutputSpec;
 
 /// Every output, sorted by name.
 pub static ALL: &[&OutputSpec] = &[&discard::SPEC, &file::SPEC, &graphite::SPEC, &http::SPEC];
-
