@@ -1,31 +1,56 @@
-//! The heliograph agent.
+//! The door: reads the command line and does what it says.
 
+use std::io;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use heliograph::agent::{Mode, Options, known_plugins, run};
-use heliograph::config::{LoadOptions, os_hostname};
+use anyhow::Result;
+use heliograph::agent;
+use heliograph::cli::{self, Command};
+use heliograph::config::{os_hostname, process_environment};
+use heliograph::logging::{self, Control};
+use heliograph_core::clock::Clock;
 
 fn main() -> ExitCode {
-    let log = heliograph::logging::init(heliograph_core::clock::Clock::system());
+    let log = logging::init(Clock::system());
+    let command = match cli::parse(std::env::args().skip(1)) {
+        Ok(command) => command,
+        Err(usage) => {
+            print!("{}", usage.help);
+            log.fatal(&usage.error);
+            return ExitCode::FAILURE;
+        }
+    };
+    execute(&command, &log).unwrap_or_else(|error| {
+        log.fatal(&format!("{error:#}"));
+        ExitCode::FAILURE
+    })
+}
+
+fn execute(command: &Command, log: &Control) -> Result<ExitCode> {
+    if let Some(done) = cli::execute_simple(command, &mut io::stdout().lock()) {
+        return done;
+    }
+    // Fails only if there is one already.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let mut load = LoadOptions { known: known_plugins(), os_hostname: os_hostname(), ..Default::default() };
-    let mut mode = Mode::Run;
-    let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
-        match arg.as_str() {
-            "--config" => load.configs.extend(args.next()),
-            "--config-directory" => load.directories.extend(args.next()),
-            "--once" => mode = Mode::Once(Duration::ZERO),
-            "--test" => mode = Mode::Test(Duration::ZERO),
-            _ => {}
+    match command {
+        Command::Run(options) => {
+            options.warn();
+            agent::run(options, log).map_err(|error| anyhow::anyhow!(error))?;
         }
-    }
-    match run(&Options { load, mode, debug: false, quiet: false }, &log) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            log.fatal(&error.to_string());
-            ExitCode::FAILURE
+        Command::ConfigCheck(options) => {
+            let build = |loaded| Ok(agent::check(loaded)?);
+            block_on(cli::check(options, os_hostname(), &process_environment, build))?;
         }
+        Command::ConfigMigrate(options) => block_on(cli::migrate(options, &process_environment))?,
+        Command::Secrets(action, options) => {
+            let mut out = io::stdout();
+            block_on(cli::secrets(action, options, os_hostname(), &process_environment, &mut out))?;
+        }
+        Command::Print(_) => {}
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn block_on(work: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }

@@ -12,9 +12,9 @@ pub(crate) mod part_memo;
 pub mod proc_file;
 pub mod prometheus;
 pub mod rotate;
+#[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
 pub(crate) mod testkit;
 pub mod tls;
 pub mod udev;
-#[cfg(test)]
-#[cfg(test)]

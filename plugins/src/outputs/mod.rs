@@ -10,4 +10,3 @@ use heliograph_core::plugin::OutputSpec;
 
 /// Every output, sorted by name.
 pub static ALL: &[&OutputSpec] = &[&discard::SPEC, &file::SPEC, &graphite::SPEC, &http::SPEC, &prometheus_client::SPEC];
-
