@@ -4,6 +4,7 @@ mod build;
 mod signal;
 
 use std::io::Write;
+use std::time::Duration;
 
 use heliograph_core::clock::Clock;
 use heliograph_core::config::ConfigError;
@@ -19,18 +20,54 @@ use tracing::{info, warn};
 
 use self::build::{LogRules, Surroundings};
 use self::signal::{Request, Signals};
-use crate::cli::{Mode, PidFile, RunOptions};
-use crate::config::{AgentConfig, Loaded, load, os_hostname, process_environment};
+use crate::config::{AgentConfig, KnownPlugins, LoadOptions, Loaded, load, process_environment};
 use crate::logging::{Control, MAIN, Settings};
 use crate::pipeline::{Outcome, Pipeline, stop};
 
-/// Builds everything and starts nothing (`config check`).
-pub fn check(loaded: Loaded) -> Result<(), ConfigError> {
+/// What to run, and how.
+#[derive(Debug)]
+pub struct Options {
+    /// Where the configuration is.
+    pub load: LoadOptions,
+    /// How long.
+    pub mode: Mode,
+    /// `--debug`.
+    pub debug: bool,
+    /// `--quiet`.
+    pub quiet: bool,
+}
+
+/// How long the agent runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Until it is told to end.
+    Run,
+    /// One gather, written to the outputs after this wait (`--once`).
+    Once(Duration),
+    /// One gather, printed to standard output after this wait (`--test`).
+    Test(Duration),
+}
+
+/// The plugins of this build, as a configuration may name them.
+pub fn known_plugins() -> KnownPlugins {
+    KnownPlugins {
+        inputs: inputs::ALL.iter().map(|spec| spec.name).collect(),
+        processors: processors::ALL.iter().map(|spec| spec.name).collect(),
+        aggregators: aggregators::ALL.iter().map(|spec| spec.name).collect(),
+        outputs: outputs::ALL.iter().map(|spec| spec.name).collect(),
+        secret_stores: secretstores::ALL.to_vec(),
+        left_out: Vec::new(),
+    }
+}
+
+/// Loads and builds everything and starts nothing (`config check`).
+pub async fn check(options: &LoadOptions) -> Result<(), ConfigError> {
+    let loaded = load(options, &process_environment).await?;
     build::build(loaded, &surroundings()).map(drop)
 }
 
 /// Runs the agent on a runtime of its own, with as many threads as `[agent] worker_threads` says.
-pub fn run(options: &RunOptions, log: &Control) -> Result<(), BoxError> {
+pub fn run(options: &Options, log: &Control) -> Result<(), BoxError> {
     let here = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let surroundings = surroundings();
     let (signals, ready) = here.block_on(async {
@@ -38,7 +75,6 @@ pub fn run(options: &RunOptions, log: &Control) -> Result<(), BoxError> {
         let ready = prepare(options, &surroundings).await?;
         Ok::<_, BoxError>((signals, ready))
     })?;
-    let _pid_file = options.pidfile.as_deref().filter(|_| !options.is_single()).map(PidFile::create);
     let threads = ready.agent.worker_threads;
     let work = Agent { options, log, surroundings, signals }.run(ready);
     if threads > 1 {
@@ -72,12 +108,12 @@ struct Banner {
     tags: String,
 }
 
-async fn prepare(options: &RunOptions, surroundings: &Surroundings) -> Result<Ready, BoxError> {
-    let loaded = load(&options.load_options(os_hostname())?, &process_environment).await?;
+async fn prepare(options: &Options, surroundings: &Surroundings) -> Result<Ready, BoxError> {
+    let loaded = load(&options.load, &process_environment).await?;
     if loaded.inputs.is_empty() {
         return Err("no inputs found, did you provide a valid config file?".into());
     }
-    if loaded.outputs.is_empty() && !matches!(options.mode, Mode::Test { .. }) {
+    if loaded.outputs.is_empty() && !matches!(options.mode, Mode::Test(_)) {
         return Err("no outputs found, did you provide a valid config file?".into());
     }
     loaded.agent.validate()?;
@@ -90,7 +126,7 @@ async fn prepare(options: &RunOptions, surroundings: &Surroundings) -> Result<Re
 
 /// The running agent.
 struct Agent<'a> {
-    options: &'a RunOptions,
+    options: &'a Options,
     log: &'a Control,
     surroundings: Surroundings,
     signals: Signals,
@@ -116,9 +152,9 @@ impl Agent<'_> {
         let mode = self.options.mode;
         let run = async {
             match mode {
-                Mode::Forever => pipeline.run(stop, flush_now).await,
-                Mode::Once { wait } => pipeline.once(wait, stop, flush_now).await,
-                Mode::Test { wait } => pipeline.test(wait, stop, Box::new(print())).await,
+                Mode::Run => pipeline.run(stop, flush_now).await,
+                Mode::Once(wait) => pipeline.once(wait, stop, flush_now).await,
+                Mode::Test(wait) => pipeline.test(wait, stop, Box::new(print())).await,
             }
         };
         let mut run = std::pin::pin!(run);
@@ -161,7 +197,7 @@ impl Agent<'_> {
             outputs::ALL.len(),
             secretstores::ALL.len(),
         );
-        let test = matches!(self.options.mode, Mode::Test { .. });
+        let test = matches!(self.options.mode, Mode::Test(_));
         for (kind, names) in &ready.banner.loaded {
             if *kind == "outputs" && test {
                 warn!(target: MAIN, "Outputs are not used in testing mode!");
@@ -171,7 +207,7 @@ impl Agent<'_> {
         }
         info!(target: MAIN, "Tags enabled: {}", ready.banner.tags);
         Settings::warn_deprecated(&ready.agent);
-        if self.options.mode == Mode::Forever {
+        if self.options.mode == Mode::Run {
             let agent = &ready.agent;
             info!(
                 "Config: Interval:{:?}, Quiet:{}, Hostname:{:?}, Flush Interval:{:?}",
@@ -187,7 +223,7 @@ impl Agent<'_> {
 /// Whether a run that has ended was a success.
 fn judge(mode: Mode, outcome: Outcome) -> Result<(), BoxError> {
     let Outcome { unsent, failed_inputs } = outcome;
-    if mode == Mode::Forever {
+    if mode == Mode::Run {
         if unsent > 0 {
             tracing::error!(count = unsent, "metrics could not be written before the end and are lost");
         }

@@ -5,8 +5,8 @@ use tracing::warn;
 
 use super::arguments::Arguments;
 use super::options::environment;
-use super::print::known_plugins;
-use crate::config::{EnvironmentMode, LoadOptions, Loaded, Lookup, load};
+use crate::agent::known_plugins;
+use crate::config::{EnvironmentMode, LoadOptions};
 use crate::logging;
 
 /// What to check and how.
@@ -43,39 +43,30 @@ impl CheckOptions {
             quiet: found.switch("quiet"),
         })
     }
-}
 
-/// Loads the configuration and hands it to `build`, which sets up its plugins.
-///
-/// Every plugin in the files is checked: neither the filters nor the selectors of a run count.
-///
-/// # Errors
-/// At the first mistake.
-pub async fn check(
-    options: &CheckOptions,
-    os_hostname: String,
-    lookup: Lookup<'_>,
-    build: impl FnOnce(Loaded) -> Result<()>,
-) -> Result<()> {
-    if options.is_filtered {
-        warn!(target: logging::MAIN, "Filters and selectors do not count here: every plugin is checked");
+    /// What to load. Every plugin in the files is checked: neither the filters nor the selectors of a run count.
+    #[must_use]
+    pub fn load_options(&self, os_hostname: String) -> LoadOptions {
+        if self.is_filtered {
+            warn!(target: logging::MAIN, "Filters and selectors do not count here: every plugin is checked");
+        }
+        LoadOptions {
+            configs: self.configs.clone(),
+            directories: self.directories.clone(),
+            environment: self.environment,
+            url_retry_attempts: self.url_retry_attempts,
+            known: known_plugins(),
+            os_hostname,
+            ..LoadOptions::default()
+        }
     }
-    let options = LoadOptions {
-        configs: options.configs.clone(),
-        directories: options.directories.clone(),
-        environment: options.environment,
-        url_retry_attempts: options.url_retry_attempts,
-        known: known_plugins(),
-        os_hostname,
-        ..LoadOptions::default()
-    };
-    build(load(&options, lookup).await?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::{Command, parse};
     use super::*;
+    use crate::config::{Loaded, load};
 
     async fn checked(line: &str, text: &str) -> Result<Loaded, String> {
         let folder = tempfile::tempdir().unwrap();
@@ -83,13 +74,8 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         let args = line.split_whitespace().map(|arg| arg.replace("t.conf", &path.display().to_string()));
         let Ok(Command::ConfigCheck(options)) = parse(args) else { panic!("{line}") };
-        let mut found = None;
-        let result = check(&options, "h".into(), &|name| (name == "BATCH").then(|| "5".to_owned()), |loaded| {
-            found = Some(loaded);
-            Ok(())
-        });
-        result.await.map_err(|error| error.to_string())?;
-        Ok(found.unwrap())
+        let lookup = |name: &str| (name == "BATCH").then(|| "5".to_owned());
+        load(&options.load_options("h".into()), &lookup).await.map_err(|error| error.to_string())
     }
 
     const NUMBER: &str = "[agent]\n  metric_batch_size = ${BATCH}\n";

@@ -15,27 +15,30 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::{anyhow, bail};
+use tracing::Level;
 
 use arguments::Arguments;
 use flags::ROOT;
 
-pub use check::{CheckOptions, check};
+use crate::VERSION;
+use crate::agent::{self, Options};
+use crate::config::{os_hostname, process_environment};
+use crate::logging::{Control, Settings};
+
+pub use check::CheckOptions;
 pub use migrate::{MigrateOptions, migrate};
-pub use options::{Mode, Password, RunOptions, Watch};
+pub use options::{Password, RunOptions, Watch};
 pub use pidfile::PidFile;
-pub use print::{PluginList, known_plugins};
+pub use print::PluginList;
 pub use sample::Filters;
 pub use secrets::{SecretsCommand, secrets};
-
-/// The version of the agent.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Command {
     /// Run the agent, also for `--test` and `--once`.
     Run(Box<RunOptions>),
-    /// `config check`: see [`check()`].
+    /// `config check`
     ConfigCheck(CheckOptions),
     /// `config migrate`: see [`migrate()`].
     ConfigMigrate(MigrateOptions),
@@ -83,6 +86,16 @@ pub struct Usage {
     pub help: String,
     /// What the log shows as the last error.
     pub error: String,
+}
+
+impl Usage {
+    /// Prints the help and gives the error to end with.
+    #[must_use]
+    pub fn show(self) -> anyhow::Error {
+        // The error is what counts; nobody may be left to read the help.
+        let _ = io::stdout().write_all(self.help.as_bytes());
+        anyhow!(self.error)
+    }
 }
 
 /// Reads a command line; `args` are those after the name of the program.
@@ -155,6 +168,51 @@ fn agent(found: &Arguments) -> anyhow::Result<Command> {
         return Ok(Command::Run(Box::new(RunOptions::new(found)?)));
     };
     Ok(Command::Print(print))
+}
+
+/// Does what the command line asks for, and returns the code to end with.
+///
+/// # Errors
+/// With the last word of the agent, which ends with code 1 then.
+pub fn execute(command: &Command, log: &Control) -> anyhow::Result<ExitCode> {
+    if let Some(result) = execute_simple(command, &mut io::stdout()) {
+        return result;
+    }
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match command {
+        Command::Run(options) => run(options, log)?,
+        Command::ConfigCheck(options) => {
+            log.configure(&Settings { level: level(options.debug, options.quiet), ..Settings::default() })?;
+            runtime()?.block_on(agent::check(&options.load_options(os_hostname())))?;
+        }
+        Command::ConfigMigrate(options) => runtime()?.block_on(migrate(options, &process_environment))?,
+        Command::Secrets(command, options) => {
+            log.configure(&Settings { level: level(options.debug, options.quiet), ..Settings::default() })?;
+            let mut out = io::stdout();
+            runtime()?.block_on(secrets(command, options, os_hostname(), &process_environment, &mut out))?;
+        }
+        Command::Print(_) => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run(options: &RunOptions, log: &Control) -> anyhow::Result<()> {
+    if options.quiet {
+        log.quieten();
+    }
+    options.warn();
+    let load = options.load_options(os_hostname())?;
+    let _pidfile = options.pidfile.as_deref().filter(|_| !options.is_single()).and_then(PidFile::create);
+    let options = Options { load, mode: options.mode, debug: options.debug, quiet: options.quiet };
+    agent::run(&options, log).map_err(|error| anyhow!(error))
+}
+
+fn level(debug: bool, quiet: bool) -> Level {
+    match (quiet, debug) {
+        (true, _) => Level::ERROR,
+        (false, true) => Level::DEBUG,
+        (false, false) => Level::INFO,
+    }
 }
 
 /// Does a command that only prints; `None` for the others.

@@ -9,7 +9,7 @@ use heliograph_core::config::ConfigError;
 use tracing::{info, warn};
 
 use super::arguments::Arguments;
-use super::print::known_plugins;
+use crate::agent::{Mode, known_plugins};
 use crate::config::{EnvironmentMode, LoadOptions, Selector};
 use crate::logging;
 
@@ -54,23 +54,6 @@ pub struct RunOptions {
     pub unprotected: bool,
     /// Log which file each plugin comes from.
     pub print_plugin_config_source: bool,
-}
-
-/// How long the agent runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Until it is told to stop.
-    Forever,
-    /// One gather, printed to standard output.
-    Test {
-        /// Time for service inputs.
-        wait: Duration,
-    },
-    /// One gather, written to the outputs.
-    Once {
-        /// Time for service inputs.
-        wait: Duration,
-    },
 }
 
 /// How configuration files are watched.
@@ -180,7 +163,7 @@ impl RunOptions {
     /// Whether the agent gathers once and then exits; there is no pid file and no state file then.
     #[must_use]
     pub fn is_single(&self) -> bool {
-        self.mode != Mode::Forever
+        self.mode != Mode::Run
     }
 }
 
@@ -200,11 +183,11 @@ fn mode(found: &Arguments) -> Mode {
     let seconds = found.int("test-wait");
     let wait = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
     if found.switch("once") {
-        Mode::Once { wait }
+        Mode::Once(wait)
     } else if found.switch("test") || seconds != 0 {
-        Mode::Test { wait }
+        Mode::Test(wait)
     } else {
-        Mode::Forever
+        Mode::Run
     }
 }
 
@@ -224,12 +207,12 @@ mod tests {
     fn modes() {
         let wait = Duration::from_secs;
         for (line, want) in [
-            ("", Mode::Forever),
-            ("--test", Mode::Test { wait: wait(0) }),
-            ("--test-wait 5", Mode::Test { wait: wait(5) }),
-            ("--test-wait=-5", Mode::Test { wait: wait(0) }),
-            ("--test --once --test-wait 2", Mode::Once { wait: wait(2) }),
-            ("--test=false", Mode::Forever),
+            ("", Mode::Run),
+            ("--test", Mode::Test(wait(0))),
+            ("--test-wait 5", Mode::Test(wait(5))),
+            ("--test-wait=-5", Mode::Test(wait(0))),
+            ("--test --once --test-wait 2", Mode::Once(wait(2))),
+            ("--test=false", Mode::Run),
         ] {
             assert_eq!(of(line).mode, want, "{line}");
         }

@@ -5,8 +5,6 @@ use std::fmt::Write as _;
 use anyhow::bail;
 use heliograph_plugins::{aggregators, inputs, outputs, parsers, processors, secretstores, serializers};
 
-use crate::config::KnownPlugins;
-
 /// A kind of plugin that can be listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PluginList {
@@ -63,20 +61,6 @@ impl PluginList {
             Self::Parsers => parsers::ALL.iter().map(|spec| (spec.name, spec.sample)).collect(),
             Self::Serializers => serializers::ALL.iter().map(|spec| (spec.name, spec.sample)).collect(),
         }
-    }
-}
-
-/// The plugins that a configuration can name in this program.
-#[must_use]
-pub fn known_plugins() -> KnownPlugins {
-    let names = |kind: PluginList| kind.plugins().into_iter().map(|(name, _)| name).collect();
-    KnownPlugins {
-        inputs: names(PluginList::Inputs),
-        processors: names(PluginList::Processors),
-        aggregators: names(PluginList::Aggregators),
-        outputs: names(PluginList::Outputs),
-        secret_stores: secretstores::ALL.to_vec(),
-        left_out: Vec::new(),
     }
 }
 

@@ -195,7 +195,7 @@ mod tests {
 
     /// The agent's settings as the text says them, without their places.
     fn load(text: &str) -> String {
-        let options = LoadOptions { known: super::super::known_plugins(), ..LoadOptions::default() };
+        let options = LoadOptions { known: crate::agent::known_plugins(), ..LoadOptions::default() };
         let mut loader = Loader::new(&options, &|_| None);
         loader.add("sample.conf", text.as_bytes()).unwrap();
         let agent = format!("{:?}", loader.finish().agent);
