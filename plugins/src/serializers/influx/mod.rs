@@ -126,10 +126,16 @@ impl Serializer for InfluxSerializer {
     }
 
     fn serialize_batch(&mut self, batch: &WriteBatch, out: &mut Vec<u8>) -> Result<(), BoxError> {
+        let mut skipped = 0usize;
+        let mut last = None;
         for metric in batch.iter() {
             if let Err(error) = self.write(metric, out) {
-                tracing::trace!(error = %error, "cannot serialize metric");
+                skipped += 1;
+                last = Some(error);
             }
+        }
+        if let Some(error) = last {
+            tracing::trace!(error = %error, count = skipped, "some metrics have no line");
         }
         Ok(())
     }
