@@ -1,5 +1,6 @@
 //! From a loaded configuration to a pipeline that can run.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,8 @@ use heliograph_core::model::Interner;
 use heliograph_core::plugin::{BuildContext, ProcessorSpec};
 use heliograph_core::stage::{InputRules, Rename};
 use heliograph_core::stats::{Count, StatSeries, Stats};
+use tracing::Level;
+
 use heliograph_plugins::{aggregators, inputs, outputs, processors};
 
 use crate::config::{
@@ -26,19 +29,35 @@ use crate::pipeline::running::{Admission, RunningProcessor, Selection};
 use crate::pipeline::schedule::Timing;
 use crate::pipeline::{Pipeline, Stages};
 
-/// What outlives a configuration: counters, clock, log.
+/// What outlives a configuration.
 #[derive(Clone)]
 pub struct Surroundings {
     pub clock: Clock,
     pub host: HostPaths,
     pub stats: Stats,
-    pub log: Control,
+}
+
+/// What the log is to know of the plugins, once they run.
+#[derive(Default)]
+pub struct LogRules(Vec<(Arc<str>, Count, Option<Level>)>);
+
+impl LogRules {
+    /// Tells the log whose errors it counts, and whose level differs from the agent's.
+    pub fn apply(&self, log: &Control) {
+        for (plugin, errors, level) in &self.0 {
+            log.count_errors(plugin, errors.clone());
+            if let Some(level) = level {
+                log.set_plugin_level(plugin, *level);
+            }
+        }
+    }
 }
 
 /// Builds every plugin. Touches nothing outside but the files that options name.
-pub fn build(loaded: Loaded, surroundings: &Surroundings) -> Result<Pipeline, ConfigError> {
+pub fn build(loaded: Loaded, surroundings: &Surroundings) -> Result<(Pipeline, LogRules), ConfigError> {
     let Loaded { agent, global_tags, inputs, processors, aggregators, outputs, .. } = loaded;
-    let builder = Builder { agent: &agent, global_tags: &global_tags, surroundings };
+    let builder =
+        Builder { agent: &agent, global_tags: &global_tags, surroundings, log: RefCell::new(LogRules::default()) };
     let built_inputs = inputs.into_iter().map(|section| builder.input(section)).collect::<Result<_, _>>()?;
     let (guards, plain): (Vec<_>, Vec<_>) =
         processors.into_iter().partition(|processor| processor.section.plugin() == processors::cardinality::NAME);
@@ -49,22 +68,25 @@ pub fn build(loaded: Loaded, surroundings: &Surroundings) -> Result<Pipeline, Co
         list.into_iter().map(|section| builder.processor(section, category)).collect::<Result<Vec<_>, _>>()
     };
     let before = if run_before { each(plain.clone(), "processors")? } else { Vec::new() };
-    let built_aggregators = aggregators.into_iter().map(|section| builder.aggregator(section)).collect::<Result<_, _>>()?;
+    let built_aggregators =
+        aggregators.into_iter().map(|section| builder.aggregator(section)).collect::<Result<_, _>>()?;
     let after = if run_after { each(plain, "aggprocessors")? } else { Vec::new() };
     let guards = each(guards, "processors")?;
     let built_outputs = outputs.into_iter().map(|section| builder.output(section)).collect::<Result<_, _>>()?;
-    Ok(Pipeline {
+    let pipeline = Pipeline {
         inputs: built_inputs,
         chain: Stages { before, aggregators: built_aggregators, after, guards, precision: builder.precision(None) },
         outputs: built_outputs,
         clock: surroundings.clock.clone(),
-    })
+    };
+    Ok((pipeline, builder.log.into_inner()))
 }
 
 struct Builder<'a> {
     agent: &'a AgentConfig,
     global_tags: &'a BTreeMap<String, String>,
     surroundings: &'a Surroundings,
+    log: RefCell<LogRules>,
 }
 
 /// How a plugin is known: to logs, and to the figures about it.
@@ -75,19 +97,25 @@ struct Identity {
 
 impl Builder<'_> {
     /// `measurement` is that of its own figures, `kind` their tag.
-    fn identify(&self, section: &Section, common: &Common, category: &str, measurement: &str, kind: &'static str) -> Identity {
-        let Surroundings { clock, host, stats, log } = self.surroundings;
+    fn identify(
+        &self,
+        section: &Section,
+        common: &Common,
+        category: &str,
+        measurement: &str,
+        kind: &'static str,
+    ) -> Identity {
+        let Surroundings { clock, host, stats } = self.surroundings;
         let plugin = section.plugin();
         let full = section.name();
         let name: Arc<str> =
             if common.alias.is_empty() { full.into() } else { format!("{full}::{}", common.alias).into() };
         let id = plugin_id(category, section);
         let series = StatSeries::new(measurement, &[(kind, plugin), ("alias", &common.alias), ("_id", &id)]);
-        log.count_errors(&name, stats.count(&series, "errors"));
-        if let Some(level) = common.log_level {
-            log.set_plugin_level(&name, level);
-        }
-        let debug = common.log_level.map_or(self.agent.debug, |level| matches!(level, LogLevel::Debug | LogLevel::Trace));
+        let level = common.log_level.map(level);
+        self.log.borrow_mut().0.push((name.clone(), stats.count(&series, "errors"), level));
+        let debug =
+            common.log_level.map_or(self.agent.debug, |level| matches!(level, LogLevel::Debug | LogLevel::Trace));
         let context = BuildContext {
             name,
             clock: clock.clone(),
@@ -236,4 +264,14 @@ impl Builder<'_> {
 fn compile(section: &Section, common: &Common) -> Result<Filter, ConfigError> {
     // The options were compiled once while they were read; this is for the type, not for the user.
     Filter::new(&common.filter).map_err(|error| section.error(error.to_string()))
+}
+
+fn level(level: LogLevel) -> Level {
+    match level {
+        LogLevel::Error => Level::ERROR,
+        LogLevel::Warn => Level::WARN,
+        LogLevel::Info => Level::INFO,
+        LogLevel::Debug => Level::DEBUG,
+        LogLevel::Trace => Level::TRACE,
+    }
 }

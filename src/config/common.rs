@@ -4,9 +4,11 @@ use std::time;
 
 use heliograph_core::{
     config::{ConfigError, Duration, Section, tree::Value},
-    filter::{Filter, FilterOptions},
+    filter::FilterOptions,
     stage::Rename,
 };
+
+use super::filters::filter_options;
 
 /// Inputs that have an option `time_source` of their own, with values of their own.
 const OWN_TIME_SOURCE: &[&str] = &["inputs.socket_listener"];
@@ -217,7 +219,7 @@ impl CommonOutput {
 }
 
 /// A string option; of another type it counts as not set, as in Telegraf.
-fn string(section: &Section, key: &str) -> String {
+pub(super) fn string(section: &Section, key: &str) -> String {
     section.table().get(key).and_then(|entry| entry.node.as_str()).unwrap_or_default().to_owned()
 }
 
@@ -322,79 +324,4 @@ fn drop_original(section: &Section) -> Result<bool, ConfigError> {
             Err(section.error_at(key, message))
         }
     }
-}
-
-fn filter_options(section: &Section) -> Result<FilterOptions, ConfigError> {
-    let globs = |keys: &[&str]| -> Result<Vec<String>, ConfigError> {
-        let mut all = Vec::new();
-        for key in keys {
-            all.extend(list(section, key)?);
-        }
-        Ok(all)
-    };
-    let options = FilterOptions {
-        namepass: globs(&["namepass"])?,
-        namepass_separator: string(section, "namepass_separator"),
-        namedrop: globs(&["namedrop"])?,
-        namedrop_separator: string(section, "namedrop_separator"),
-        tagpass: tag_lists(section, "tagpass")?,
-        tagdrop: tag_lists(section, "tagdrop")?,
-        metricpass: string(section, "metricpass"),
-        fieldinclude: globs(&["pass", "fieldpass", "fieldinclude"])?,
-        fieldexclude: globs(&["drop", "fielddrop", "fieldexclude"])?,
-        taginclude: globs(&["taginclude"])?,
-        tagexclude: globs(&["tagexclude"])?,
-    };
-    Filter::new(&options).map_err(|error| {
-        let mut problem = String::new();
-        let mut cause = std::error::Error::source(&error);
-        while let Some(error) = cause {
-            problem.push_str(": ");
-            problem.push_str(&error.to_string());
-            cause = error.source();
-        }
-        // An alias is named as it stands in the file.
-        let aliases: &[&str] = match error.option {
-            "fieldinclude" => &["fieldinclude", "fieldpass", "pass"],
-            "fieldexclude" => &["fieldexclude", "fielddrop", "drop"],
-            _ => &[],
-        };
-        let key = aliases.iter().find(|key| section.contains(key)).copied().unwrap_or(error.option);
-        section.error_at(key, format!("option {key:?}{problem}"))
-    })?;
-    Ok(options)
-}
-
-/// The strings of a list; other elements are skipped, as in Telegraf.
-fn list(section: &Section, key: &str) -> Result<Vec<String>, ConfigError> {
-    let Some(entry) = section.table().get(key) else { return Ok(Vec::new()) };
-    let Some(items) = entry.node.as_array() else {
-        let found = entry.node.value.describe();
-        return Err(section.error_at(key, format!("option {key:?} must be a list of strings, not {found}")));
-    };
-    Ok(items.iter().filter_map(|item| item.as_str()).map(str::to_owned).collect())
-}
-
-/// Lists by tag key; `None` if there are none.
-fn tag_lists(section: &Section, key: &str) -> Result<Option<Vec<(String, Vec<String>)>>, ConfigError> {
-    let Some(entry) = section.table().get(key) else { return Ok(None) };
-    let Some(table) = entry.node.as_table() else {
-        let found = entry.node.value.describe();
-        return Err(section.error_at(key, format!("option {key:?} must be a table of lists, not {found}")));
-    };
-    let mut lists = Vec::new();
-    for (tag, entry) in table.iter() {
-        match &entry.node.value {
-            Value::Array(array) => {
-                let globs = array.items.iter().filter_map(|item| item.as_str()).map(str::to_owned).collect();
-                lists.push((tag.to_owned(), globs));
-            }
-            Value::Table(_) => {}
-            other => {
-                let message = format!("option \"{key}.{tag}\" must be a list of strings, not {}", other.describe());
-                return Err(ConfigError::at(section.source(), entry.node.span, section.name(), message));
-            }
-        }
-    }
-    Ok(if lists.is_empty() { None } else { Some(lists) })
 }

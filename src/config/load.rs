@@ -15,8 +15,7 @@ use super::{
     environment::{EnvironmentMode, Lookup, substitute_text, substitute_tree},
     known::{KnownPlugins, PluginKind},
     labels::{Selector, is_selected},
-    source::{self, Location},
-    toml,
+    source, toml,
 };
 
 /// What to load and how.
@@ -40,8 +39,14 @@ pub struct LoadOptions {
     pub secretstore_filter: Option<Vec<String>>,
     /// The plugins of this build.
     pub known: KnownPlugins,
-    /// Host name of the operating system.
+    /// Host name of the operating system, see [`os_hostname`].
     pub os_hostname: String,
+}
+
+/// The host name as the operating system has it, which in a container is the name of the pod.
+#[must_use]
+pub fn os_hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// An input to build.
@@ -127,13 +132,7 @@ pub async fn load(options: &LoadOptions, lookup: Lookup<'_>) -> Result<Loaded, C
         if !loader.loaded.agent.quiet {
             info!("Loading config: {name}");
         }
-        let bytes = match &location {
-            Location::File(path) => source::read_file(path)?,
-            Location::Url(url) => {
-                let retries = loader.loaded.agent.config_url_retry_attempts;
-                source::fetch(url, retries, source::RETRY_DELAY, lookup).await?
-            }
-        };
+        let bytes = source::read(&location, loader.loaded.agent.config_url_retry_attempts, lookup).await?;
         loader.add(&name, &bytes)?;
     }
     Ok(loader.finish())
@@ -377,7 +376,8 @@ fn prepare(
         Ok((text, variables)) => {
             let maps: Vec<OffsetMap> = vec![comments, variables];
             let source = Arc::new(SourceFile::prepared(name.to_owned(), original, text, maps));
-            let tree = toml::parse(&source)?;
+            let mut tree = toml::parse(&source)?;
+            mark_substituted(&mut tree, &source);
             Ok((source, tree))
         }
         Err((offset, missing)) => {
@@ -388,8 +388,24 @@ fn prepare(
     }
 }
 
+/// Marks the strings that variables had a part in, so that messages do not show their values.
+fn mark_substituted(table: &mut Table, source: &SourceFile) {
+    fn mark(node: &mut Node, source: &SourceFile) {
+        match &mut node.value {
+            Value::String(_) => node.substituted = source.written(node.span) != source.slice(node.span),
+            Value::Array(array) => array.items.iter_mut().for_each(|item| mark(item, source)),
+            Value::Table(table) => mark_substituted(table, source),
+            _ => {}
+        }
+    }
+
+    for (_, entry) in table.iter_mut() {
+        mark(&mut entry.node, source);
+    }
+}
+
 /// Bytes as text; every byte that is not UTF-8 becomes one U+FFFD.
-fn decode(bytes: &[u8]) -> String {
+pub(super) fn decode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         text.push_str(chunk.valid());

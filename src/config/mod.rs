@@ -4,9 +4,11 @@ mod agent;
 mod comments;
 mod common;
 mod environment;
+mod filters;
 mod known;
 mod labels;
 mod load;
+mod migration;
 mod plugin_id;
 mod source;
 mod toml;
@@ -18,6 +20,9 @@ pub use common::{
 pub use environment::{EnvironmentMode, Lookup, process_environment};
 pub use known::{KnownPlugins, PluginKind};
 pub use labels::Selector;
-pub use load::{AggregatorSection, InputSection, LoadOptions, Loaded, Loader, OutputSection, ProcessorSection, load};
+pub use load::{
+    AggregatorSection, InputSection, LoadOptions, Loaded, Loader, OutputSection, ProcessorSection, load, os_hostname,
+};
+pub use migration::migrated;
 pub use plugin_id::plugin_id;
-pub use source::{Location, locate};
+pub use source::{Location, locate, read};

@@ -15,7 +15,7 @@ use super::environment::Lookup;
 const MAX_BYTES: u64 = 64 << 20;
 
 /// Wait between attempts to fetch from an address.
-pub(super) const RETRY_DELAY: Duration = Duration::from_secs(10);
+const RETRY_DELAY: Duration = Duration::from_secs(10);
 
 /// One configuration to load.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,8 +169,19 @@ fn is_hidden_version(path: &Path) -> bool {
     }
 }
 
+/// Reads a configuration; `retries` are further attempts to fetch it from an address (0 for 3, -1 for no end).
+///
+/// # Errors
+/// If it cannot be read or fetched, is too large, or is no text.
+pub async fn read(location: &Location, retries: i64, lookup: Lookup<'_>) -> Result<Vec<u8>, ConfigError> {
+    match location {
+        Location::File(path) => read_file(path),
+        Location::Url(url) => fetch(url, retries, RETRY_DELAY, lookup).await,
+    }
+}
+
 /// Reads a file; it must be text.
-pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, ConfigError> {
+fn read_file(path: &Path) -> Result<Vec<u8>, ConfigError> {
     let name = path.display().to_string();
     let cannot = |error: io::Error| ConfigError::of_file(&name, "cannot read the configuration").caused_by(error);
     let file = fs::File::open(path).map_err(cannot)?;
@@ -229,8 +240,22 @@ fn not_text(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
+/// The client that configurations are fetched with: with the proxies of the environment, without a deadline.
+fn client() -> Result<reqwest::Client, reqwest::Error> {
+    reqwest::Client::builder().user_agent(concat!("heliograph/", env!("CARGO_PKG_VERSION"))).build()
+}
+
 /// Fetches a configuration, with `retries` further attempts (0 for 3, -1 for no end) `delay` apart.
-pub(super) async fn fetch(
+///
+/// A TLS provider must be installed for the process.
+async fn fetch(url: &str, retries: i64, delay: Duration, lookup: Lookup<'_>) -> Result<Vec<u8>, ConfigError> {
+    let shown = without_credentials(url);
+    let client = client().map_err(|error| ConfigError::of_file(&shown, "cannot set up HTTP").caused_by(error))?;
+    fetch_with(&client, url, retries, delay, lookup).await
+}
+
+async fn fetch_with(
+    client: &reqwest::Client,
     url: &str,
     retries: i64,
     delay: Duration,
@@ -245,13 +270,9 @@ pub(super) async fn fetch(
             ConfigError::of_file(&shown, message)
         })?),
     };
-    let client = reqwest::Client::builder()
-        .user_agent(concat!("heliograph/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .map_err(|error| ConfigError::of_file(&shown, "cannot set up HTTP").caused_by(error))?;
     let mut attempt = 0;
     loop {
-        let problem = match request(&client, url, lookup).await {
+        let problem = match request(client, url, lookup).await {
             Ok(bytes) => return Ok(bytes),
             Err(problem) => problem,
         };
@@ -296,4 +317,180 @@ async fn request(client: &reqwest::Client, url: &str, lookup: Lookup<'_>) -> Res
         }
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    fn nothing(_: &str) -> Option<String> {
+        None
+    }
+
+    fn write(folder: &Path, name: &str) {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "").unwrap();
+    }
+
+    /// The files found, relative to the folder.
+    fn found(folder: &Path) -> Vec<String> {
+        let locations = locate(&[], &[folder.display().to_string()], &nothing).unwrap_or_default();
+        let relative = |location: &Location| location.display().replace(&format!("{}/", folder.display()), "");
+        locations.iter().map(relative).collect()
+    }
+
+    #[test]
+    fn walks_folders() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path();
+        for name in [
+            "10-a.conf",
+            "15-sub/nested.conf",
+            "15-sub/deep/er.conf",
+            "20-b.conf",
+            "5.conf",
+            "UPPER.CONF",
+            "notes.txt",
+            "old.conf.bak",
+            ".conf",
+            ".dot/x.conf",
+            ".hidden.conf",
+            "..2024_01_01/y.conf",
+            "z.conf/in.conf",
+        ] {
+            write(folder, name);
+        }
+        std::os::unix::fs::symlink("..2024_01_01", folder.join("..data")).unwrap();
+        std::os::unix::fs::symlink("..data/y.conf", folder.join("linked.conf")).unwrap();
+        std::os::unix::fs::symlink("15-sub", folder.join("linkdir")).unwrap();
+        assert_eq!(
+            found(folder),
+            [
+                ".dot/x.conf",
+                ".hidden.conf",
+                "10-a.conf",
+                "15-sub/deep/er.conf",
+                "15-sub/nested.conf",
+                "20-b.conf",
+                "5.conf",
+                "linked.conf",
+                "z.conf/in.conf",
+            ]
+        );
+        // A link to a folder is followed only with a slash at its end.
+        let mut locations = Vec::new();
+        walk_top(&folder.join("linkdir"), false, &mut locations).unwrap();
+        assert!(locations.is_empty());
+        walk_top(&folder.join("linkdir/"), true, &mut locations).unwrap();
+        assert_eq!(locations.len(), 2);
+    }
+
+    #[test]
+    fn names_what_is_missing() {
+        let error = locate(&[], &["/no/such/folder".to_owned()], &nothing).unwrap_err();
+        assert!(error.line().starts_with("/no/such/folder: "), "{error}");
+        let error = locate(&["ftp://x/y".to_owned()], &[], &nothing).unwrap_err();
+        assert!(error.line().contains("\"ftp\""), "{error}");
+        let error = read_file(Path::new("/no/such.conf")).unwrap_err();
+        assert!(error.line().starts_with("/no/such.conf: cannot read"), "{error}");
+    }
+
+    #[test]
+    fn usual_places_in_their_order() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), ".telegraf/telegraf.conf");
+        write(dir.path(), "named.conf");
+        let home = dir.path().display().to_string();
+        let named = format!("{home}/named.conf");
+        let with = |path: Option<&str>| {
+            let path = path.map(str::to_owned);
+            let home = home.clone();
+            move |name: &str| match name {
+                "TELEGRAF_CONFIG_PATH" => path.clone(),
+                "HOME" => Some(home.clone()),
+                _ => None,
+            }
+        };
+        assert_eq!(locate(&[], &[], &with(Some(&named))).unwrap(), [Location::File(named.clone().into())]);
+        let at_home = || Location::File(dir.path().join(".telegraf/telegraf.conf"));
+        assert_eq!(locate(&[], &[], &with(Some("/no/such"))).unwrap(), [at_home()]);
+        assert_eq!(locate(&[], &[], &with(None)).unwrap(), [at_home()]);
+        let url = "https://example.com/t.conf";
+        assert_eq!(locate(&[], &[], &with(Some(url))).unwrap(), [Location::Url(url.to_owned())]);
+    }
+
+    #[test]
+    fn tells_text_from_other_content() {
+        assert_eq!(not_text(b""), None);
+        assert_eq!(not_text("\u{feff}# caf\u{e9}\r\n\t[agent]".as_bytes()), None);
+        assert_eq!(not_text(b"a = \"\xff\""), None);
+        assert_eq!(not_text(b"\n <!doctype html><p>"), Some("HTML"));
+        assert_eq!(not_text(b"<?xml version"), Some("XML"));
+        assert_eq!(not_text(b"%PDF-1.7"), Some("PDF"));
+        assert_eq!(not_text(b"\x7fELF\x02\x01"), Some("binary data"));
+        assert_eq!(not_text(b"\xff\xfe[\0"), Some("UTF-16 text, which has to be converted to UTF-8"));
+    }
+
+    #[test]
+    fn credentials_are_not_shown() {
+        let shown = |url: &str| Location::parse(url).unwrap().display();
+        assert_eq!(shown("https://user:pw@host/x?y=@"), "https://host/x?y=@");
+        assert_eq!(shown("http://host/a@b"), "http://host/a@b");
+    }
+
+    /// Serves the answers one after the other, and keeps the requests.
+    async fn server(answers: Vec<&'static str>) -> (String, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://user:pw@{}/telegraf.conf", listener.local_addr().unwrap());
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&requests);
+        tokio::spawn(async move {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = vec![0; 4096];
+                let length = stream.read(&mut request).await.unwrap();
+                kept.lock().unwrap().push(String::from_utf8_lossy(&request[..length]).to_lowercase());
+                let head = format!("HTTP/1.1 {answer}\r\nconnection: close\r\ncontent-length: 7\r\n\r\n[agent]");
+                stream.write_all(head.as_bytes()).await.unwrap();
+            }
+        });
+        (url, requests)
+    }
+
+    async fn fetched(answers: Vec<&'static str>, retries: i64) -> (Result<Vec<u8>, String>, Vec<String>) {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (url, requests) = server(answers).await;
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let token = |name: &str| (name == "INFLUX_TOKEN").then(|| "t0ken".to_owned());
+        let result = fetch_with(&client, &url, retries, Duration::ZERO, &token).await;
+        let requests = requests.lock().unwrap().clone();
+        (result.map_err(|error| error.line()), requests)
+    }
+
+    #[tokio::test]
+    async fn fetches_with_retries() {
+        let (result, requests) = fetched(vec!["503 Busy", "404 Not Found", "200 OK"], 2).await;
+        assert_eq!(result.unwrap(), b"[agent]");
+        assert_eq!(requests.len(), 3);
+        assert!(requests[0].contains("accept: application/toml"), "{}", requests[0]);
+        assert!(requests[0].contains("authorization: token t0ken"), "{}", requests[0]);
+    }
+
+    #[tokio::test]
+    async fn gives_up() {
+        let (result, requests) = fetched(vec!["503 Busy"; 4], 0).await;
+        let error = result.unwrap_err();
+        assert_eq!(requests.len(), 4);
+        assert!(error.contains("in 4 attempts: the server answered 503") && !error.contains("pw@"), "{error}");
+        let (result, _) = fetched(vec![], -2).await;
+        assert!(result.unwrap_err().contains("-2"));
+    }
 }

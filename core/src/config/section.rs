@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use super::{
     de::{DeError, NodeDeserializer, SectionDeserializer, hide_substituted, unknown_keys},
     error::ConfigError,
-    general::is_general,
+    general::{GENERAL, is_general},
     nearest::did_you_mean,
     secret::{SecretStores, with_stores},
     tree::{Entry, Source, SourceFile, Span, Table, Value},
@@ -196,7 +196,9 @@ impl Section {
     pub fn finish_nothing(self) -> Result<(), ConfigError> {
         let unknown: Vec<(&str, &Entry)> =
             self.table.iter().filter(|(key, _)| !self.used.contains(*key) && !is_general(key)).collect();
-        match unknown_keys(&unknown, &self.known) {
+        // A misspelt common option is found among the general ones.
+        let known: Vec<&str> = self.known.iter().map(String::as_str).chain(GENERAL.iter().copied()).collect();
+        match unknown_keys(&unknown, &known) {
             Some(error) => Err(self.convert(error, self.span)),
             None => Ok(()),
         }

@@ -4,4 +4,4 @@ mod distinct;
 mod table;
 
 pub use distinct::Distinct;
-pub use table::{Admission, Budgets, SeriesTable};
+pub use table::{Admission, Budgets, Place, SeriesTable};

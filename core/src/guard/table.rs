@@ -26,6 +26,17 @@ pub enum Admission {
     OverTotal,
 }
 
+/// Which places of a budget a series may take. Folding always finds one, as long as the budget has room for one series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A series as it came: all but a tenth of the budget (at least one place, at most a hundred).
+    Real,
+    /// A series some of whose tags are folded: also of that tenth, but for its last half.
+    Folded,
+    /// A series all of whose tags are folded: any place.
+    Last,
+}
+
 /// Admitted series by fingerprint, with when each was last seen and which budget it counts to.
 ///
 /// A live series is never thrown out for a new one; series that were idle for long enough go with [`Self::expire`].
@@ -57,7 +68,7 @@ struct Budget {
 /// Measurements with a count of their own; any further one shares the count of the last, which is called `other`.
 const MEASUREMENTS: usize = 10_000;
 
-/// Places of a budget that only folded series may take: a tenth, at least one, at most a hundred.
+/// Places of a budget that only folded series may take.
 fn reserve(limit: usize) -> usize {
     (limit / 10).clamp(1, 100).min(limit.saturating_sub(1))
 }
@@ -87,21 +98,25 @@ impl SeriesTable {
 
     /// Whether the series may exist, `tick` being the time now. A known series costs one look-up.
     ///
-    /// Of each budget some places are kept for folded series, which `folded` says this is one of.
+    /// `place` says which places of the budgets are for it.
     #[inline]
-    pub fn admit(&mut self, fingerprint: u64, measurement: &[u8], tick: u16, folded: bool) -> Admission {
+    pub fn admit(&mut self, fingerprint: u64, measurement: &[u8], tick: u16, place: Place) -> Admission {
         if let Some(entry) = self.entries.find_mut(fingerprint, |entry| entry.fingerprint() == fingerprint) {
             entry.seen = tick;
             return Admission::Known;
         }
-        self.admit_new(fingerprint, measurement, tick, folded)
+        self.admit_new(fingerprint, measurement, tick, place)
     }
 
     #[cold]
-    fn admit_new(&mut self, fingerprint: u64, measurement: &[u8], tick: u16, folded: bool) -> Admission {
+    fn admit_new(&mut self, fingerprint: u64, measurement: &[u8], tick: u16, place: Place) -> Admission {
         let index = self.budget(measurement);
         let budget = &mut self.budgets[index as usize];
-        let room = |limit: usize| if folded { limit } else { limit - reserve(limit) };
+        let room = |limit: usize| match place {
+            Place::Real => limit - reserve(limit),
+            Place::Folded => limit - reserve(limit).div_ceil(2),
+            Place::Last => limit,
+        };
         if budget.used >= room(budget.limit) {
             return Admission::OverMeasurement;
         }
@@ -188,20 +203,20 @@ mod tests {
     #[test]
     fn known_series_stay_and_new_ones_wait() {
         let mut table = table(10, 3);
-        assert_eq!(table.admit(1, b"m", 0, false), Admission::Admitted);
-        assert_eq!(table.admit(2, b"m", 0, false), Admission::Admitted);
-        assert_eq!(table.admit(3, b"m", 0, false), Admission::OverMeasurement);
-        assert_eq!(table.admit(1, b"m", 0, false), Admission::Known);
-        assert_eq!(table.admit(4, b"n", 0, false), Admission::Admitted);
+        assert_eq!(table.admit(1, b"m", 0, Place::Real), Admission::Admitted);
+        assert_eq!(table.admit(2, b"m", 0, Place::Real), Admission::Admitted);
+        assert_eq!(table.admit(3, b"m", 0, Place::Real), Admission::OverMeasurement);
+        assert_eq!(table.admit(1, b"m", 0, Place::Real), Admission::Known);
+        assert_eq!(table.admit(4, b"n", 0, Place::Real), Admission::Admitted);
         // The last place is for a folded one.
-        assert_eq!(table.admit(5, b"m", 0, true), Admission::Admitted);
-        assert_eq!(table.admit(6, b"m", 0, true), Admission::OverMeasurement);
+        assert_eq!(table.admit(5, b"m", 0, Place::Last), Admission::Admitted);
+        assert_eq!(table.admit(6, b"m", 0, Place::Last), Admission::OverMeasurement);
     }
 
     #[test]
     fn the_whole_has_a_budget_too() {
         let mut table = table(4, 100);
-        let answers: Vec<_> = (0..4).map(|i| table.admit(i, b"m", 0, false)).collect();
+        let answers: Vec<_> = (0..4).map(|i| table.admit(i, b"m", 0, Place::Real)).collect();
         assert_eq!(answers[3], Admission::OverTotal);
         assert_eq!(table.len(), 3);
     }
@@ -209,23 +224,23 @@ mod tests {
     #[test]
     fn a_measurement_can_have_its_own_budget() {
         let mut table = table(100, 2);
-        assert_eq!((0..10).filter(|&i| table.admit(i, b"big", 0, false) == Admission::Admitted).count(), 4);
+        assert_eq!((0..10).filter(|&i| table.admit(i, b"big", 0, Place::Real) == Admission::Admitted).count(), 4);
     }
 
     #[test]
     fn idle_series_make_room() {
         let mut table = table(10, 3);
-        table.admit(1, b"m", 0, false);
-        table.admit(2, b"m", 5, false);
+        table.admit(1, b"m", 0, Place::Real);
+        table.admit(2, b"m", 5, Place::Real);
         assert_eq!(table.expire(6, 3), 1);
-        assert_eq!(table.admit(3, b"m", 6, false), Admission::Admitted);
+        assert_eq!(table.admit(3, b"m", 6, Place::Real), Admission::Admitted);
         assert_eq!(table.usage().find(|(name, ..)| *name == b"m"), Some((&b"m"[..], 2, 3)));
     }
 
     #[test]
     fn ticks_may_wrap() {
         let mut table = table(10, 10);
-        table.admit(1, b"m", u16::MAX, false);
+        table.admit(1, b"m", u16::MAX, Place::Real);
         assert_eq!(table.expire(2, 3), 0);
         assert_eq!(table.expire(3, 3), 1);
     }
@@ -234,20 +249,21 @@ mod tests {
     fn a_million_series_take_at_most_32_bytes_each() {
         let mut table = table(2_000_000, 2_000_000);
         for i in 0u64..1_000_000 {
-            table.admit(i.wrapping_mul(0x9e37_79b9_7f4a_7c15), b"m", 0, false);
+            table.admit(i.wrapping_mul(0x9e37_79b9_7f4a_7c15), b"m", 0, Place::Real);
         }
         assert!(table.footprint() <= 32 << 20, "{} bytes", table.footprint());
     }
 
     proptest! {
         #[test]
-        fn never_more_than_the_budgets(steps in prop::collection::vec((0u64..40, 0usize..3, 0u16..4, any::<bool>(), any::<bool>()), 0..300)) {
+        fn never_more_than_the_budgets(steps in prop::collection::vec((0u64..40, 0usize..3, 0u16..4, any::<bool>(), 0usize..3), 0..300)) {
             let mut table = table(12, 6);
             let mut tick = 0u16;
-            for (series, measurement, pause, expire, folded) in steps {
+            for (series, measurement, pause, expire, place) in steps {
+                let place = [Place::Real, Place::Folded, Place::Last][place];
                 tick = tick.wrapping_add(pause);
                 let name = [&b"a"[..], b"b", b"big"][measurement];
-                table.admit(series << 2 | measurement as u64, name, tick, folded);
+                table.admit(series << 2 | measurement as u64, name, tick, place);
                 if expire {
                     table.expire(tick, 2);
                 }

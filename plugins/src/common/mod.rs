@@ -4,6 +4,7 @@ pub mod arrival;
 pub mod aws;
 pub mod compress;
 pub mod go_regex;
+pub mod graphite_template;
 pub mod http_client;
 pub mod key_suffix;
 pub mod named_rows;

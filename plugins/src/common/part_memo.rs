@@ -313,7 +313,7 @@ mod tests {
     #[test]
     fn a_record_longer_than_a_chunk_is_worked_out_each_time() {
         let mut memo = PartMemo::default();
-        let long = vec![Key::intern(&vec![b'k'; CHUNK])];
+        let long = [Key::intern(&vec![b'k'; CHUNK])];
         assert_eq!(memo.learn(1, long.iter().cloned(), &mut Echo(1)).get(&long[0]).unwrap().len(), CHUNK);
         assert!(memo.get(1).is_none());
     }

@@ -1,12 +1,15 @@
 //! What the unit tests of several plugins share: metrics from plain lines and back.
 
+use std::sync::Arc;
+
+use heliograph_core::accumulator::Accumulator;
 use heliograph_core::clock::Clock;
-use heliograph_core::config::Section;
-use heliograph_core::host::HostPaths;
 use heliograph_core::model::{Batch, Field, Interner, Key, Kind, MetricRef, SeriesBuilder, Value};
 use heliograph_core::number::{write_i64, write_plain_f64, write_u64};
-use heliograph_core::plugin::{Aggregator, BuildContext, ProcessContext, Processor, Verdict};
-use heliograph_core::stats::Stats;
+use heliograph_core::parse::{ParseOutput, Parser, ParserBuilder};
+use heliograph_core::plugin::{Aggregator, ProcessContext, Processor, Verdict};
+use heliograph_core::stage::InputRules;
+use tokio::sync::mpsc;
 
 /// Metrics of lines like `m,tag=a v=1i,s="x" 10`, with times in nanoseconds; without escapes.
 pub(crate) fn batch(lines: &str) -> Batch {
@@ -98,19 +101,24 @@ pub(crate) fn push(aggregator: &mut dyn Aggregator, now: i64) -> String {
     show(&emit)
 }
 
-/// A context to build a plugin in.
-pub(crate) fn context(name: &str) -> BuildContext {
-    BuildContext {
-        name: name.into(),
-        clock: Clock::manual(1_700_000_000_000_000_000),
-        host: HostPaths::default(),
-        stats: Stats::default(),
-        version: "1.2.3",
-        debug: false,
-    }
+/// An accumulator that changes nothing; its metrics stay in [`Accumulator::batch`].
+pub(crate) fn accumulator(clock: Clock) -> Accumulator {
+    let rules = InputRules { plugin: "inputs.test".into(), ..InputRules::default() };
+    Accumulator::new(Arc::new(rules), 1, clock, mpsc::channel(1).0, Vec::new())
 }
 
-/// A section without options.
-pub(crate) fn empty(name: &str) -> Section {
-    Section::empty(name)
+/// Makes parsers that read the lines of [`batch`], of which those without a field are problems.
+pub(crate) fn line_parser() -> ParserBuilder {
+    struct Lines;
+    impl Parser for Lines {
+        fn parse(&mut self, payload: &[u8], out: &mut ParseOutput<'_>) {
+            for line in String::from_utf8_lossy(payload).lines() {
+                match line.contains('=') {
+                    true => out.batch.append(&mut batch(line)),
+                    false => out.problem("syntax", format_args!("cannot parse {line:?}")),
+                }
+            }
+        }
+    }
+    Box::new(|| Ok(Box::new(Lines)))
 }

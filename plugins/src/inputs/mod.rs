@@ -3,6 +3,9 @@
 mod cpu;
 mod disk;
 mod diskio;
+mod exec;
+mod file;
+mod internal;
 mod kernel;
 mod mem;
 mod mqtt_consumer;
@@ -18,6 +21,9 @@ pub static ALL: &[&InputSpec] = &[
     &cpu::SPEC,
     &disk::SPEC,
     &diskio::SPEC,
+    &exec::SPEC,
+    &file::SPEC,
+    &internal::SPEC,
     &kernel::SPEC,
     &mem::SPEC,
     &mqtt_consumer::SPEC,

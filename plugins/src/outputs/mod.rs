@@ -4,8 +4,9 @@ mod discard;
 mod file;
 mod graphite;
 mod http;
+mod prometheus_client;
 
 use heliograph_core::plugin::OutputSpec;
 
 /// Every output, sorted by name.
-pub static ALL: &[&OutputSpec] = &[&discard::SPEC, &file::SPEC, &graphite::SPEC, &http::SPEC];
+pub static ALL: &[&OutputSpec] = &[&discard::SPEC, &file::SPEC, &graphite::SPEC, &http::SPEC, &prometheus_client::SPEC];

@@ -1,6 +1,7 @@
 //! Parsers: what turns payloads into metrics (`data_format` of inputs).
 
 mod fields;
+mod graphite;
 mod influx;
 mod json;
 mod known;
@@ -8,6 +9,8 @@ mod measured;
 mod quote;
 #[cfg(test)]
 mod testing;
+mod value;
+mod words;
 
 use heliograph_core::config::{ConfigError, Section};
 use heliograph_core::parse::{Parser, ParserBuilder};
@@ -16,7 +19,7 @@ use heliograph_core::plugin::{BuildContext, ParserSpec};
 use measured::{Figures, Measured};
 
 /// Every parser, sorted by name.
-pub static ALL: &[&ParserSpec] = &[&influx::SPEC, &influx::SPEC_UPSTREAM, &json::SPEC];
+pub static ALL: &[&ParserSpec] = &[&graphite::SPEC, &influx::SPEC, &influx::SPEC_UPSTREAM, &json::SPEC, &value::SPEC];
 
 /// Takes `data_format` and that parser's own options out of an input's section.
 ///

@@ -10,4 +10,5 @@ mod rename;
 use heliograph_core::plugin::ProcessorSpec;
 
 /// Every processor, sorted by name.
-pub static ALL: &[&ProcessorSpec] = &[&cardinality::SPEC, &converter::SPEC, &override_::SPEC, &regex::SPEC, &rename::SPEC];
+pub static ALL: &[&ProcessorSpec] =
+    &[&cardinality::SPEC, &converter::SPEC, &override_::SPEC, &regex::SPEC, &rename::SPEC];

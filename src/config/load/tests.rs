@@ -447,12 +447,23 @@ fn variables_in_the_text() {
 
 #[test]
 fn values_of_variables_are_never_shown() {
-    let loaded = loaded(&["[[inputs.exec]]\npassword = \"${PW}\"\n"]);
-    let error = loaded.inputs[0].section.get::<heliograph_core::config::Size>("password").unwrap_err().to_string();
-    assert!(!error.contains("hunter2"), "{error}");
-    let error =
-        load_with(&options(), &["[[inputs.exec]]\nstartup_error_behavior = \"${PW}\""]).unwrap_err().to_string();
-    assert!(!error.contains("hunter2"), "{error}");
+    for strict in [true, false] {
+        let mut options = options();
+        options.environment.strict = strict;
+        let hidden = |error: ConfigError| {
+            let error = error.to_string();
+            assert!(error.contains("${PW}") && !error.contains("hunter2"), "{error}");
+        };
+        let loaded =
+            load_with(&options, &["[[inputs.exec]]\npassword = \"${PW}\" # c\nlist = [\"a${PW}\"]\n"]).unwrap();
+        let section = &loaded.inputs[0].section;
+        hidden(section.get::<heliograph_core::config::Size>("password").unwrap_err());
+        hidden(section.get::<Vec<heliograph_core::config::Size>>("list").unwrap_err());
+        hidden(section.get::<bool>("password").unwrap_err());
+        hidden(load_with(&options, &["[[inputs.exec]]\nstartup_error_behavior = \"${PW}\""]).unwrap_err());
+        hidden(load_with(&options, &["[agent]\ninterval = \"${PW}\""]).unwrap_err());
+        hidden(load_with(&options, &["[[inputs.exec]]\nnamepass = [\"[${PW}\"]"]).unwrap_err());
+    }
 }
 
 #[test]

@@ -46,7 +46,7 @@ pub fn identity(metric: MetricRef<'_>, with_texts: bool) -> u64 {
 
 fn text_hash(metric: MetricRef<'_>) -> u64 {
     let add = |hash: Fnv, field: &heliograph_core::model::Field| match &field.value {
-        Value::Text(text) => hash.add(field.key.as_bytes()).add(&[0]).add(text).add(&[0]),
+        Value::Text(text) => hash.with(field.key.as_bytes()).with(&[0]).with(text).with(&[0]),
         _ => hash,
     };
     metric.fields.iter().fold(Fnv::default(), add).0
@@ -65,7 +65,7 @@ impl Default for Fnv {
 impl Fnv {
     /// The hash with these bytes behind the others.
     #[must_use]
-    pub fn add(self, bytes: &[u8]) -> Self {
+    pub fn with(self, bytes: &[u8]) -> Self {
         Self(bytes.iter().fold(self.0, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)))
     }
 }

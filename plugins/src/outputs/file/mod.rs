@@ -76,7 +76,7 @@ struct FileError {
 
 impl FileOutput {
     fn build(mut section: Section, context: &BuildContext) -> Result<Self, ConfigError> {
-        let serializer = serializers::take(&mut section)?;
+        let serializer = serializers::take(&mut section, context)?;
         let place = section.clone();
         let options: Options = section.finish()?;
         let encoder = Encoder::new(&options.compression_algorithm, options.compression_level).map_err(|error| {

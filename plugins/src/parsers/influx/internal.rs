@@ -1,7 +1,5 @@
 //! The grammar of the default implementation: it says at which byte a line stops fitting, and what was expected there.
 
-use std::borrow::Cow;
-
 use bstr::ByteSlice;
 use heliograph_core::model::{SeriesBuilder, Text, Value};
 use heliograph_core::number::{NumberError, parse_float, parse_int10, parse_uint10};
@@ -52,7 +50,7 @@ pub(super) fn line(cursor: &mut Cursor<'_>, lines: &mut Lines, out: &mut ParseOu
         }
         None => {
             let start = cursor.at;
-            head(cursor, &mut lines.builder)?;
+            head(cursor, &mut lines.builder, &mut lines.scratch)?;
             lines.series(cursor.since(start), out)
         }
     };
@@ -79,14 +77,16 @@ pub(super) fn line(cursor: &mut Cursor<'_>, lines: &mut Lines, out: &mut ParseOu
 }
 
 /// Reads measurement and tags into the builder, up to the blank behind them.
-fn head(cursor: &mut Cursor<'_>, builder: &mut SeriesBuilder) -> Result<(), Fault> {
+fn head(cursor: &mut Cursor<'_>, builder: &mut SeriesBuilder, scratch: &mut Vec<u8>) -> Result<(), Fault> {
     let start = cursor.at;
-    token(cursor, b"," as &[u8], Backslashes::Pair, OTHER)?;
+    token(cursor, b",", Backslashes::Pair, OTHER)?;
     let name = cursor.since(start);
     if name.is_empty() {
         return Err(Fault::new(start, NAME));
     }
-    builder.start(&unescape(name, b", "));
+    scratch.clear();
+    unescape(name, NAME_ESCAPES, scratch);
+    builder.start(scratch);
     while cursor.peek() == Some(b',') {
         cursor.at += 1;
         let key = tag_token(cursor)?;
@@ -95,7 +95,11 @@ fn head(cursor: &mut Cursor<'_>, builder: &mut SeriesBuilder) -> Result<(), Faul
         }
         cursor.at += 1;
         let value = tag_token(cursor)?;
-        builder.set_tag(&unescape(key, KEY_ESCAPES), &unescape(value, KEY_ESCAPES));
+        scratch.clear();
+        unescape(key, KEY_ESCAPES, scratch);
+        let middle = scratch.len();
+        unescape(value, KEY_ESCAPES, scratch);
+        builder.set_tag(&scratch[..middle], &scratch[middle..]);
     }
     match cursor.peek() {
         Some(byte) if is_blank(byte) => Ok(()),
@@ -154,7 +158,7 @@ fn fields(cursor: &mut Cursor<'_>, lines: &mut Lines) -> Result<(), Fault> {
         let value = value(cursor, &mut lines.scratch)?;
         if memchr(b'\\', key).is_some() {
             lines.scratch.clear();
-            unescape_into(key, KEY_ESCAPES, &mut lines.scratch);
+            unescape(key, KEY_ESCAPES, &mut lines.scratch);
             lines.fields.set(&lines.scratch, value);
         } else {
             lines.set(key, value);
@@ -282,7 +286,7 @@ fn string(cursor: &mut Cursor<'_>, scratch: &mut Vec<u8>) -> Result<Value, Fault
     cursor.at += 1;
     Ok(Value::Text(if escapes {
         scratch.clear();
-        unescape_into(raw, b"\"\\", scratch);
+        unescape(raw, STRING_ESCAPES, scratch);
         Text::from(scratch.as_slice())
     } else {
         Text::from(raw)
@@ -306,26 +310,16 @@ fn timestamp(cursor: &mut Cursor<'_>) -> Result<i64, Fault> {
     in_range(cursor, parse_int10(cursor.since(start)))
 }
 
-/// What a backslash makes plain in keys and tag values.
+/// What a backslash makes plain in measurements, in keys and tag values, and in strings.
+const NAME_ESCAPES: &[u8] = b", ";
 const KEY_ESCAPES: &[u8] = b",= \"";
-
-/// What a measurement, a key or a tag value means.
-fn unescape<'a>(raw: &'a [u8], escaped: &[u8]) -> Cow<'a, [u8]> {
-    if memchr(b'\\', raw).is_none() {
-        return Cow::Borrowed(raw);
-    }
-    let mut out = Vec::with_capacity(raw.len());
-    unescape_into(raw, escaped, &mut out);
-    Cow::Owned(out)
-}
+const STRING_ESCAPES: &[u8] = b"\"\\";
 
 /// Appends what a token means: a backslash before one of `escaped` goes, others stay.
 ///
-/// In keys nothing goes unless a separator is there that needs it: `b\"x` keeps its backslash, `b\"\ x` does not.
-fn unescape_into(raw: &[u8], escaped: &[u8], out: &mut Vec<u8>) {
-    let in_string = escaped == b"\"\\";
-    let separators = if escaped == KEY_ESCAPES { &KEY_ESCAPES[..3] } else { escaped };
-    if !in_string && raw.find_byteset(separators).is_none() {
+/// In measurements and keys none goes unless there is a separator: `b\"x` keeps its backslash, `b\"\ x` does not.
+fn unescape(raw: &[u8], escaped: &[u8], out: &mut Vec<u8>) {
+    if memchr(b'\\', raw).is_none() || (escaped != STRING_ESCAPES && raw.find_byteset(b", =").is_none()) {
         out.extend_from_slice(raw);
         return;
     }

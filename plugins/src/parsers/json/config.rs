@@ -71,7 +71,7 @@ impl Config {
         let name = if options.metric_name.is_empty() { metric_name } else { &options.metric_name };
         Ok(Self {
             measurement: name.to_owned(),
-            query: if options.json_query.is_empty() { None } else { Some(Query::new(options.json_query)?) },
+            query: if options.json_query.is_empty() { None } else { Some(Query::new(&options.json_query)?) },
             selection: Selection {
                 tags: globs("tag_keys", &options.tag_keys)?,
                 kept: globs("json_string_fields", &options.json_string_fields)?,

@@ -55,6 +55,11 @@ impl Regex {
 impl Processor for Regex {
     fn apply(&mut self, metric: &mut MetricMut<'_>, context: &mut ProcessContext<'_>) -> Verdict {
         let Self { tags, fields, tag_rename, field_rename, metric_rename, series } = self;
+        if tags.is_empty() && tag_rename.is_empty() && metric_rename.is_empty() {
+            let series = metric.series().clone();
+            change_fields(fields, field_rename, metric, &series);
+            return Verdict::Keep;
+        }
         let stages = series.get(metric.series().fingerprint(), || {
             let tagged = context.interner.edit(metric.series(), |builder| {
                 tags.iter_mut().for_each(|entry| series::rewrite_tags(entry, builder));
@@ -65,11 +70,15 @@ impl Processor for Regex {
             });
             Stages { tagged, done }
         });
-        fields.iter_mut().for_each(|entry| fields::rewrite(entry, metric, &stages.tagged));
-        field_rename.iter_mut().for_each(|entry| entry.apply(metric));
+        change_fields(fields, field_rename, metric, &stages.tagged);
         metric.set_series(stages.done.clone());
         Verdict::Keep
     }
+}
+
+fn change_fields(values: &mut [Values], keys: &mut [KeyRename], metric: &mut MetricMut<'_>, series: &SeriesRef) {
+    values.iter_mut().for_each(|entry| fields::rewrite(entry, metric, series));
+    keys.iter_mut().for_each(|entry| entry.apply(metric));
 }
 
 #[cfg(test)]

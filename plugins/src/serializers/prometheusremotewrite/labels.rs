@@ -128,7 +128,8 @@ pub(super) fn native_labels(metric: MetricRef<'_>, strings_are_labels: bool) -> 
 /// Sorts by name alone, so that equal names keep their order, and appends hash, length and encoding.
 fn encode(mut labels: LabelList, out: &mut Vec<u8>) {
     labels.sort_by(|a, b| a.0.cmp(&b.0));
-    let hash = labels.iter().fold(Fnv::default(), |hash, (name, value)| hash.add(name).add(&[0]).add(value).add(&[0]));
+    let hash =
+        labels.iter().fold(Fnv::default(), |hash, (name, value)| hash.with(name).with(&[0]).with(value).with(&[0]));
     out.extend_from_slice(&hash.0.to_le_bytes());
     let at = out.len();
     out.extend_from_slice(&[0; 4]);
