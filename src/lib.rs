@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
 pub mod agent;
+pub mod cli;
 pub mod config;
 mod journal;
 pub mod logging;

@@ -15,8 +15,7 @@ use super::{
     environment::{EnvironmentMode, Lookup, substitute_text, substitute_tree},
     known::{KnownPlugins, PluginKind},
     labels::{Selector, is_selected},
-    source::{self, Location},
-    toml,
+    source, toml,
 };
 
 /// What to load and how.
@@ -133,13 +132,7 @@ pub async fn load(options: &LoadOptions, lookup: Lookup<'_>) -> Result<Loaded, C
         if !loader.loaded.agent.quiet {
             info!("Loading config: {name}");
         }
-        let bytes = match &location {
-            Location::File(path) => source::read_file(path)?,
-            Location::Url(url) => {
-                let retries = loader.loaded.agent.config_url_retry_attempts;
-                source::fetch(url, retries, source::RETRY_DELAY, lookup).await?
-            }
-        };
+        let bytes = source::read(&location, loader.loaded.agent.config_url_retry_attempts, lookup).await?;
         loader.add(&name, &bytes)?;
     }
     Ok(loader.finish())
@@ -412,7 +405,7 @@ fn mark_substituted(table: &mut Table, source: &SourceFile) {
 }
 
 /// Bytes as text; every byte that is not UTF-8 becomes one U+FFFD.
-fn decode(bytes: &[u8]) -> String {
+pub(super) fn decode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         text.push_str(chunk.valid());

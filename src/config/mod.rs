@@ -8,6 +8,7 @@ mod filters;
 mod known;
 mod labels;
 mod load;
+mod migration;
 mod plugin_id;
 mod source;
 mod toml;
@@ -22,5 +23,6 @@ pub use labels::Selector;
 pub use load::{
     AggregatorSection, InputSection, LoadOptions, Loaded, Loader, OutputSection, ProcessorSection, load, os_hostname,
 };
+pub use migration::migrated;
 pub use plugin_id::plugin_id;
-pub use source::{Location, locate};
+pub use source::{Location, locate, read};

@@ -15,7 +15,7 @@ use super::environment::Lookup;
 const MAX_BYTES: u64 = 64 << 20;
 
 /// Wait between attempts to fetch from an address.
-pub(super) const RETRY_DELAY: Duration = Duration::from_secs(10);
+const RETRY_DELAY: Duration = Duration::from_secs(10);
 
 /// One configuration to load.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,8 +169,19 @@ fn is_hidden_version(path: &Path) -> bool {
     }
 }
 
+/// Reads a configuration; `retries` are further attempts to fetch it from an address (0 for 3, -1 for no end).
+///
+/// # Errors
+/// If it cannot be read or fetched, is too large, or is no text.
+pub async fn read(location: &Location, retries: i64, lookup: Lookup<'_>) -> Result<Vec<u8>, ConfigError> {
+    match location {
+        Location::File(path) => read_file(path),
+        Location::Url(url) => fetch(url, retries, RETRY_DELAY, lookup).await,
+    }
+}
+
 /// Reads a file; it must be text.
-pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, ConfigError> {
+fn read_file(path: &Path) -> Result<Vec<u8>, ConfigError> {
     let name = path.display().to_string();
     let cannot = |error: io::Error| ConfigError::of_file(&name, "cannot read the configuration").caused_by(error);
     let file = fs::File::open(path).map_err(cannot)?;
@@ -237,12 +248,7 @@ fn client() -> Result<reqwest::Client, reqwest::Error> {
 /// Fetches a configuration, with `retries` further attempts (0 for 3, -1 for no end) `delay` apart.
 ///
 /// A TLS provider must be installed for the process.
-pub(super) async fn fetch(
-    url: &str,
-    retries: i64,
-    delay: Duration,
-    lookup: Lookup<'_>,
-) -> Result<Vec<u8>, ConfigError> {
+async fn fetch(url: &str, retries: i64, delay: Duration, lookup: Lookup<'_>) -> Result<Vec<u8>, ConfigError> {
     let shown = without_credentials(url);
     let client = client().map_err(|error| ConfigError::of_file(&shown, "cannot set up HTTP").caused_by(error))?;
     fetch_with(&client, url, retries, delay, lookup).await

@@ -85,6 +85,11 @@ impl Control {
         Ok(())
     }
 
+    /// Shows errors only until the settings are known (`--quiet`).
+    pub fn quieten(&self) {
+        self.change(|rules| rules.level = Level::ERROR);
+    }
+
     /// Shows messages of a plugin (`inputs.cpu`, with an alias `inputs.cpu::lab`) up to this level, whatever the level
     /// of the agent is. Of plugins with the same name the most talkative one counts.
     pub fn set_plugin_level(&self, plugin: &str, level: Level) {

@@ -92,19 +92,21 @@ fn deflate_level(algorithm: &'static str, level: i64) -> Result<u32, EncoderErro
     }
 }
 
+#[cfg(feature = "zstd")]
 fn zstd(level: i64) -> Result<Encoder, EncoderError> {
-    let level = match level {
-        1 | 3 | 7 | 11 => level as i32,
-        _ if level < 0 => 3,
-        _ => return Err(EncoderError::Level { algorithm: "zstd", level, known: "1, 3, 7, 11" }),
-    };
-    #[cfg(feature = "zstd")]
-    return Ok(Encoder::Zstd(level));
-    #[cfg(not(feature = "zstd"))]
-    return Err(EncoderError::NotBuilt);
+    match level {
+        1 | 3 | 7 | 11 => Ok(Encoder::Zstd(level as i32)),
+        _ if level < 0 => Ok(Encoder::Zstd(3)),
+        _ => Err(EncoderError::Level { algorithm: "zstd", level, known: "1, 3, 7, 11" }),
+    }
 }
 
-#[cfg(test)]
+#[cfg(not(feature = "zstd"))]
+fn zstd(_: i64) -> Result<Encoder, EncoderError> {
+    Err(EncoderError::NotBuilt)
+}
+
+#[cfg(all(test, feature = "zstd"))]
 mod tests {
     use std::io::Read;
 

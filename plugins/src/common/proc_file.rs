@@ -27,8 +27,8 @@ pub struct ReadError {
 
 /// Reads one file after the other into the same memory.
 ///
-/// A file is opened for each reading: files below `HOST_PROC` may be replaced, and on a real `/proc` the kernel's work of
-/// printing the text is what costs, not the opening.
+/// A file is opened for each reading: files below `HOST_PROC` may be replaced, and `/proc` itself may be mounted anew. To
+/// keep the descriptors of a real `/proc` would save 25 µs of the 240 that a gather of the usual six node inputs costs.
 #[derive(Debug, Default)]
 pub struct FileReader {
     buffer: Vec<u8>,

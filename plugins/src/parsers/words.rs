@@ -35,9 +35,25 @@ pub(super) fn first_words<const N: usize>(text: &[u8]) -> ([&[u8]; N], usize) {
     (words, count)
 }
 
+/// The text without outer white space.
+#[inline]
+pub(super) fn trim(text: &[u8]) -> &[u8] {
+    if !text.is_ascii() {
+        return text.trim();
+    }
+    let start = text.iter().position(|&byte| !is_space(byte)).unwrap_or(text.len());
+    let end = text.iter().rposition(|&byte| !is_space(byte)).map_or(start, |last| last + 1);
+    &text[start..end]
+}
+
 /// The last word.
+#[inline]
 pub(super) fn last_word(text: &[u8]) -> Option<&[u8]> {
-    let text = text.trim_end();
+    let text = trim(text);
+    if text.is_ascii() {
+        let start = text.iter().rposition(|&byte| is_space(byte)).map_or(0, |space| space + 1);
+        return (start < text.len()).then(|| &text[start..]);
+    }
     let start = text.char_indices().rev().find(|(_, _, char)| char.is_whitespace()).map_or(0, |(_, end, _)| end);
     (start < text.len()).then(|| &text[start..])
 }
@@ -57,6 +73,7 @@ mod tests {
             prop_assert_eq!(count, all.len().min(4));
             prop_assert_eq!(&words[..count.min(3)], &all[..count.min(3)]);
             prop_assert_eq!(last_word(text), all.last().copied());
+            prop_assert_eq!(trim(text), text.trim());
         }
     }
 }

@@ -1,18 +1,22 @@
-//! Where keys come from: options, environment, shared files, roles.
+//! Where keys come from: options, environment, shared files, roles, the container or the machine.
 
 use std::fs;
 
 use heliograph_core::config::Secret;
 
 use super::sts::Role;
-use super::{AwsError, AwsOptions, Credentials, EARLY, shared_files};
-use crate::common::http_client::HttpClient;
+use super::{AwsError, AwsOptions, Credentials, EARLY, metadata, shared_files};
+use crate::common::http_client::{HttpClient, HttpClientOptions};
+
+/// Looks variables up.
+type Environment = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// Finds keys in the order of the AWS libraries, and keeps them until shortly before they end.
-#[derive(Debug)]
 pub struct CredentialSource {
     options: AwsOptions,
-    environment: fn(&str) -> Option<String>,
+    environment: Environment,
+    /// Its own: what the plugin's client is told about its target (authorities, proxy, login) is not for AWS.
+    client: HttpClient,
     last: Option<Credentials>,
 }
 
@@ -25,7 +29,8 @@ fn process_environment(name: &str) -> Option<String> {
 impl CredentialSource {
     /// A source; nothing is read yet.
     pub fn new(options: AwsOptions) -> Self {
-        Self { options, environment: process_environment, last: None }
+        let client = HttpClient::new(HttpClientOptions::default());
+        Self { options, environment: Box::new(process_environment), client, last: None }
     }
 
     /// The region of the options, the environment or the profile.
@@ -50,22 +55,22 @@ impl CredentialSource {
     ///
     /// # Errors
     /// If none can be had; the text says where they were looked for.
-    pub async fn credentials(&mut self, client: &HttpClient, now: i64) -> Result<Credentials, AwsError> {
+    pub async fn credentials(&mut self, now: i64) -> Result<Credentials, AwsError> {
         if let Some(last) = &self.last {
             let early = EARLY.as_nanos() as i64;
             if last.until.is_none_or(|until| now < until.saturating_sub(early)) {
                 return Ok(last.clone());
             }
         }
-        let found = self.find(client, now).await?;
+        let found = self.find(now).await?;
         self.last = Some(found.clone());
         Ok(found)
     }
 
-    async fn find(&self, client: &HttpClient, now: i64) -> Result<Credentials, AwsError> {
+    async fn find(&self, now: i64) -> Result<Credentials, AwsError> {
         let options = &self.options;
         if options.role_arn.is_empty() {
-            return self.base(client).await;
+            return self.base().await;
         }
         let region = self.region()?;
         let role = Role {
@@ -75,13 +80,13 @@ impl CredentialSource {
             endpoint: &options.endpoint_url,
         };
         if options.web_identity_token_file.is_empty() {
-            return role.assume(client, &self.base(client).await?, now).await;
+            return role.assume(&self.client, &self.base().await?, now).await;
         }
-        role.assume_with_token(client, &token(&options.web_identity_token_file)?).await
+        role.assume_with_token(&self.client, &token(&options.web_identity_token_file)?).await
     }
 
     /// Keys without `role_arn`.
-    async fn base(&self, client: &HttpClient) -> Result<Credentials, AwsError> {
+    async fn base(&self) -> Result<Credentials, AwsError> {
         let options = &self.options;
         if !options.access_key.is_empty() || !options.secret_key.is_empty() {
             return Ok(Credentials {
@@ -96,7 +101,7 @@ impl CredentialSource {
             if let Some(found) = self.environment_keys() {
                 return Ok(found);
             }
-            if let Some(found) = self.environment_role(client).await? {
+            if let Some(found) = self.environment_role().await? {
                 return Ok(found);
             }
         }
@@ -107,16 +112,34 @@ impl CredentialSource {
                 return Ok(found);
             }
         }
-        let places = if named { "" } else { ", nor in the environment (AWS_ACCESS_KEY_ID, AWS_ROLE_ARN)" };
         let files = files.join(", ");
-        Err(AwsError::Other(format!(
-            "no keys for profile {profile:?} in {files}{places}; set `access_key` and `secret_key` (keys of the instance or \
-             of the container are not looked up)"
-        )))
+        if named {
+            return Err(AwsError::Other(format!("no keys for profile {profile:?} in {files}")));
+        }
+        self.surroundings().await.map_err(|error| {
+            let cause = heliograph_core::error::Chain(&error).to_string();
+            let places = "in the options, in the environment, of the container or the instance";
+            AwsError::Other(format!("none {places}, nor for profile {profile:?} in {files} ({cause})"))
+        })
+    }
+
+    /// Keys of the container or the machine.
+    async fn surroundings(&self) -> Result<Credentials, AwsError> {
+        let get = &self.environment;
+        let relative = get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI").map(|path| format!("http://169.254.170.2{path}"));
+        if let Some(address) = relative.or_else(|| get("AWS_CONTAINER_CREDENTIALS_FULL_URI")) {
+            let file = get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").map(|path| token(&path)).transpose()?;
+            let authorization = file.or_else(|| get("AWS_CONTAINER_AUTHORIZATION_TOKEN"));
+            return metadata::container(&self.client, &address, authorization.as_deref()).await;
+        }
+        if get("AWS_EC2_METADATA_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+            return Err(AwsError::Other("AWS_EC2_METADATA_DISABLED is set".to_owned()));
+        }
+        metadata::instance(&self.client, get("AWS_EC2_METADATA_SERVICE_ENDPOINT").as_deref()).await
     }
 
     fn environment_keys(&self) -> Option<Credentials> {
-        let get = self.environment;
+        let get = &self.environment;
         Some(Credentials {
             access_key: get("AWS_ACCESS_KEY_ID")?,
             secret_key: get("AWS_SECRET_ACCESS_KEY")?,
@@ -126,14 +149,14 @@ impl CredentialSource {
     }
 
     /// What Kubernetes on AWS gives to a pod with a role of its own.
-    async fn environment_role(&self, client: &HttpClient) -> Result<Option<Credentials>, AwsError> {
-        let get = self.environment;
+    async fn environment_role(&self) -> Result<Option<Credentials>, AwsError> {
+        let get = &self.environment;
         let (Some(arn), Some(file)) = (get("AWS_ROLE_ARN"), get("AWS_WEB_IDENTITY_TOKEN_FILE")) else {
             return Ok(None);
         };
         let (region, session) = (self.region()?, get("AWS_ROLE_SESSION_NAME").unwrap_or_default());
         let role = Role { arn: &arn, session: &session, region: &region, endpoint: &self.options.endpoint_url };
-        role.assume_with_token(client, &token(&file)?).await.map(Some)
+        role.assume_with_token(&self.client, &token(&file)?).await.map(Some)
     }
 
     fn profile(&self) -> String {
@@ -167,13 +190,11 @@ mod tests {
     use hyper::StatusCode;
 
     use super::*;
-    use crate::common::http_client::HttpClientOptions;
     use crate::common::http_client::testing::{Server, reply};
 
-    async fn find(options: AwsOptions, environment: fn(&str) -> Option<String>) -> String {
-        let mut source = CredentialSource { options, environment, last: None };
-        let client = HttpClient::new(HttpClientOptions::default());
-        match source.credentials(&client, 0).await {
+    async fn find(options: AwsOptions, environment: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> String {
+        let mut source = CredentialSource { environment: Box::new(environment), ..CredentialSource::new(options) };
+        match source.credentials(0).await {
             Ok(found) => format!("{}/{}/{}", found.access_key, found.secret_key, found.token),
             Err(error) => format!("error: {error}"),
         }
@@ -185,7 +206,8 @@ mod tests {
     }
 
     fn home_only(name: &str) -> Option<String> {
-        (name == "HOME").then(|| "/nowhere".to_owned())
+        let known = [("HOME", "/nowhere"), ("AWS_EC2_METADATA_DISABLED", "true")];
+        known.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
     }
 
     #[tokio::test]
@@ -199,7 +221,7 @@ mod tests {
         assert_eq!(find(file, environment).await, "F/G/");
         assert_eq!(find(AwsOptions::default(), environment).await, "E/S/");
         let error = find(AwsOptions::default(), home_only).await;
-        assert!(error.contains("no keys for profile \"default\" in /nowhere/.aws/credentials"), "{error}");
+        assert!(error.contains("nor for profile \"default\" in /nowhere/.aws/credentials"), "{error}");
     }
 
     #[tokio::test]
@@ -223,5 +245,32 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(find(options, environment).await, "R/S/T");
+    }
+
+    const KEYS: &str =
+        r#"{"AccessKeyId": "I", "SecretAccessKey": "J", "Token": "K", "Expiration": "2023-11-14T22:13:20Z"}"#;
+
+    #[tokio::test]
+    async fn keys_of_the_instance_and_of_the_container() {
+        let server = Server::start(|request| {
+            let session = request.headers.get("x-aws-ec2-metadata-token").is_some_and(|value| value == "session");
+            match (request.method.as_str(), request.path.as_str()) {
+                ("PUT", "/latest/api/token") => reply(StatusCode::OK, "session"),
+                ("GET", "/latest/meta-data/iam/security-credentials/") if session => reply(StatusCode::OK, "role"),
+                ("GET", "/latest/meta-data/iam/security-credentials/role") if session => reply(StatusCode::OK, KEYS),
+                ("GET", "/pod") if request.headers["authorization"] == "pod-token" => reply(StatusCode::OK, KEYS),
+                _ => reply(StatusCode::NOT_FOUND, ""),
+            }
+        })
+        .await;
+        let (base, pod) = (server.url(""), server.url("/pod"));
+        let instance = move |name: &str| (name == "AWS_EC2_METADATA_SERVICE_ENDPOINT").then(|| base.clone());
+        assert_eq!(find(AwsOptions::default(), instance).await, "I/J/K");
+        let container = move |name: &str| match name {
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI" => Some(pod.clone()),
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN" => Some("pod-token".to_owned()),
+            _ => None,
+        };
+        assert_eq!(find(AwsOptions::default(), container).await, "I/J/K");
     }
 }

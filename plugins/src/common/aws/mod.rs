@@ -1,6 +1,7 @@
 //! Signed requests to AWS: where the keys come from, and how a request is signed with them.
 
 mod credentials;
+mod metadata;
 mod shared_files;
 mod sign;
 mod sts;

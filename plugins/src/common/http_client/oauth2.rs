@@ -77,10 +77,10 @@ impl TokenSource {
     /// The value of `Authorization`.
     pub(super) async fn token(&self, client: &HttpClient) -> Result<HeaderValue, HttpError> {
         let mut last = self.last.lock().await;
-        if let Some(token) = &*last {
-            if token.until.is_none_or(|until| Instant::now() < until) {
-                return Ok(token.header.clone());
-            }
+        if let Some(token) = &*last
+            && token.until.is_none_or(|until| Instant::now() < until)
+        {
+            return Ok(token.header.clone());
         }
         let token = self.fetch(client).await?;
         let header = token.header.clone();

@@ -127,11 +127,11 @@ impl Config {
     /// Whether the options select the mount.
     fn selects(&self, mount: &Mount<'_>) -> bool {
         let holds = |list: &[String], text: &[u8]| list.iter().any(|entry| entry.as_bytes() == text);
-        !(!self.ignore_mount_opts.is_empty()
-            && mount.options.iter().any(|option| holds(&self.ignore_mount_opts, option))
-            || !self.mount_points.is_empty() && !holds(&self.mount_points, &mount.mount_point)
-            || mount.fstype == AUTOFS
-            || holds(&self.ignore_fs, mount.fstype))
+        let has_ignored_option = || mount.options.iter().any(|option| holds(&self.ignore_mount_opts, option));
+        (self.ignore_mount_opts.is_empty() || !has_ignored_option())
+            && (self.mount_points.is_empty() || holds(&self.mount_points, &mount.mount_point))
+            && mount.fstype != AUTOFS
+            && !holds(&self.ignore_fs, mount.fstype)
     }
 }
 

@@ -7,12 +7,12 @@ use heliograph_core::error::BoxError;
 use heliograph_core::host::HostPaths;
 use heliograph_core::model::Value;
 use heliograph_core::number::parse_int10;
-use rustix::fs::{PROC_SUPER_MAGIC, statfs};
+use rustix::fs::{FsWord, PROC_SUPER_MAGIC, statfs};
 
 use crate::common::proc_file::{FileReader, lines};
 
 /// The file system of `/sys`, from linux/magic.h.
-const SYSFS_MAGIC: i64 = 0x6265_6572;
+const SYSFS_MAGIC: FsWord = 0x6265_6572;
 
 /// Counts CPUs and cores.
 ///
@@ -64,7 +64,7 @@ impl CpuCounter {
     }
 
     fn count_anew(&mut self) -> Result<Counts, BoxError> {
-        let from_kernel = is_on(&self.cpuinfo, PROC_SUPER_MAGIC as i64) && is_on(&self.online, SYSFS_MAGIC);
+        let from_kernel = is_on(&self.cpuinfo, PROC_SUPER_MAGIC) && is_on(&self.online, SYSFS_MAGIC);
         let online = self.reader.read(&self.online).ok().filter(|_| from_kernel).map(<[u8]>::to_vec);
         let counts = Counts { logical: self.logical()?, physical: self.physical()? };
         self.known = online.map(|online| (online, counts));
@@ -112,8 +112,8 @@ impl CpuCounter {
 }
 
 /// Whether a file lies on the file system of this type.
-fn is_on(path: &Path, magic: i64) -> bool {
-    statfs(path).is_ok_and(|stat| stat.f_type as i64 == magic)
+fn is_on(path: &Path, magic: FsWord) -> bool {
+    statfs(path).is_ok_and(|stat| stat.f_type == magic)
 }
 
 /// Lines `processor : <number>`, in letters of either size.

@@ -15,7 +15,9 @@ use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::common::http_client::{Address, HttpClient, HttpError, Request, form, read_body, status_error};
+use crate::common::http_client::{
+    Address, HttpClient, HttpClientOptions, HttpError, Request, form, read_body, status_error,
+};
 
 const FILE_LIMIT: u64 = 1 << 20;
 const ANSWER_LIMIT: usize = 1 << 20;
@@ -29,6 +31,8 @@ const EARLY: Duration = Duration::from_secs(10);
 pub(super) struct TokenSource {
     path: String,
     audience: String,
+    /// Its own: what the plugin's client is told about its target (authorities, proxy, login) is not for Google.
+    client: HttpClient,
     last: Option<Token>,
 }
 
@@ -84,15 +88,15 @@ struct Claims {
 
 impl TokenSource {
     pub(super) fn new(path: String, audience: String) -> Self {
-        Self { path, audience, last: None }
+        Self { path, audience, client: HttpClient::new(HttpClientOptions::default()), last: None }
     }
 
     /// The value of `Authorization` that is good at `now`, in seconds since the Unix epoch.
-    pub(super) async fn token(&mut self, client: &HttpClient, now: i64) -> Result<HeaderValue, GoogleError> {
-        if let Some(token) = &self.last {
-            if now < token.until - EARLY.as_secs() as i64 {
-                return Ok(token.header.clone());
-            }
+    pub(super) async fn token(&mut self, now: i64) -> Result<HeaderValue, GoogleError> {
+        if let Some(token) = &self.last
+            && now < token.until.saturating_sub(EARLY.as_secs() as i64)
+        {
+            return Ok(token.header.clone());
         }
         let account = self.account()?;
         let assertion = self.assertion(&account, now)?;
@@ -100,7 +104,7 @@ impl TokenSource {
         request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         let grant = "urn:ietf:params:oauth:grant-type:jwt-bearer";
         request.body = form(&[("grant_type", grant), ("assertion", &assertion)]).into();
-        let response = client.send(request).await?;
+        let response = self.client.send(request).await?;
         if !response.status().is_success() {
             return Err(status_error(response).await.into());
         }
@@ -171,12 +175,9 @@ fn expiry(token: &str) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use hyper::StatusCode;
 
     use super::*;
-    use crate::common::http_client::HttpClientOptions;
     use crate::common::http_client::testing::{Server, reply};
 
     /// An RSA key made for this test alone.
@@ -194,19 +195,18 @@ mod tests {
         });
         std::fs::write(&path, account.to_string()).unwrap();
         let mut source = TokenSource::new(path.to_str().unwrap().into(), "http://target/".into());
-        let client = HttpClient::new(HttpClientOptions::default());
         for now in [0, 3000] {
-            let header = source.token(&client, now).await.unwrap();
+            let header = source.token(now).await.unwrap();
             assert_eq!(header.to_str().unwrap(), format!("Bearer {id_token}"));
         }
-        let seen = Mutex::new(server.seen());
-        assert_eq!(seen.lock().unwrap().len(), 1);
-        let body = String::from_utf8(seen.lock().unwrap()[0].body.clone()).unwrap();
+        let seen = server.seen();
+        assert_eq!(seen.len(), 1);
+        let body = String::from_utf8_lossy(&seen[0].body).into_owned();
         let assertion = body.split_once("&assertion=").unwrap().1;
         let claims = URL_SAFE_NO_PAD.decode(assertion.split('.').nth(1).unwrap()).unwrap();
         let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
         assert_eq!((&claims["target_audience"], &claims["exp"]), (&json!("http://target/"), &json!(3600)));
-        source.token(&client, 3595).await.unwrap();
+        source.token(3595).await.unwrap();
         assert_eq!(server.seen().len(), 2);
     }
 
@@ -216,7 +216,7 @@ mod tests {
         let path = folder.path().join("account.json");
         std::fs::write(&path, r#"{"type": "authorized_user"}"#).unwrap();
         let mut source = TokenSource::new(path.to_str().unwrap().into(), String::new());
-        let error = source.token(&HttpClient::new(HttpClientOptions::default()), 0).await.unwrap_err().to_string();
+        let error = source.token(0).await.unwrap_err().to_string();
         assert!(
             error.ends_with(r#"it is of type "authorized_user", but only a service account is supported"#),
             "{error}"

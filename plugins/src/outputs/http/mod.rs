@@ -160,7 +160,7 @@ impl Http {
         };
         if let Some(source) = &mut self.aws {
             let now = self.clock.now();
-            let credentials = source.credentials(&self.client, now).await?;
+            let credentials = source.credentials(now).await?;
             sign(&mut request, &credentials, &source.region()?, &self.options.aws_service, now)?;
         }
         let headers = &mut request.headers;
@@ -169,7 +169,7 @@ impl Http {
             headers.insert(AUTHORIZATION, basic(username.as_bytes(), password.as_bytes()));
         }
         if let Some(source) = &mut self.google {
-            headers.insert(AUTHORIZATION, source.token(&self.client, self.clock.now() / 1_000_000_000).await?);
+            headers.insert(AUTHORIZATION, source.token(self.clock.now() / 1_000_000_000).await?);
         }
         headers.insert(USER_AGENT, self.user_agent.clone());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
@@ -228,7 +228,7 @@ impl Output for Http {
         self.client.start().await.map_err(|error| StartError::Retry(error.into()))?;
         if let Some(source) = &mut self.aws {
             // Telegraf would go on without signatures, and every request would be refused.
-            let found = source.credentials(&self.client, self.clock.now()).await.and_then(|_| source.region());
+            let found = source.credentials(self.clock.now()).await.and_then(|_| source.region());
             found.map_err(|error| StartError::Retry(error.into()))?;
         }
         Ok(())

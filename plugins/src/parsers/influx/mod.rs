@@ -24,17 +24,19 @@ pub(super) static SPEC_UPSTREAM: ParserSpec = ParserSpec {
 #[serde(default, deny_unknown_fields)]
 struct Options {
     influx_timestamp_precision: Duration,
-    /// Looked at where the format is chosen; any text is allowed.
-    #[serde(rename = "influx_parser_type")]
-    _parser_type: String,
+    /// Chooses the format, where it says "upstream"; any text is allowed.
+    influx_parser_type: String,
 }
 
 fn builder(section: &mut Section, grammar: Grammar) -> Result<ParserBuilder, ConfigError> {
     let options: Options = section.take_struct()?;
     let precision = options.influx_timestamp_precision;
+    let written = section.get::<String>("data_format")?.is_some_and(|format| format == "influx");
+    let whole = written && options.influx_parser_type == "internal";
+    let parser = move |unit| Box::new(Influx { whole, ..Influx::new(grammar, unit) });
     Ok(Box::new(move || match precision.as_nanos() {
-        0 => Ok(Box::new(Influx::new(grammar, 1))),
-        unit @ (1 | 1_000 | 1_000_000 | 1_000_000_000) => Ok(Box::new(Influx::new(grammar, unit))),
+        0 => Ok(parser(1)),
+        unit @ (1 | 1_000 | 1_000_000 | 1_000_000_000) => Ok(parser(unit)),
         _ => Err(format!(
             "invalid time precision: option \"influx_timestamp_precision\" is {precision}, but must be one of \
              \"1ns\", \"1us\", \"1ms\", \"1s\""
@@ -58,11 +60,14 @@ const UPSTREAM: Grammar = Grammar { skip: upstream::skip, line: upstream::line }
 struct Influx {
     grammar: Grammar,
     lines: Lines,
+    /// One bad line costs the payload. Who writes `influx_parser_type = "internal"` gets that parser as Telegraf has it,
+    /// errors included.
+    whole: bool,
 }
 
 impl Influx {
     fn new(grammar: Grammar, precision: i64) -> Self {
-        Self { grammar, lines: Lines::new(precision) }
+        Self { grammar, lines: Lines::new(precision), whole: false }
     }
 }
 
@@ -70,11 +75,15 @@ impl Parser for Influx {
     fn parse(&mut self, payload: &[u8], out: &mut ParseOutput<'_>) {
         let mut cursor = Cursor { text: payload, at: 0 };
         let mut count = LineCount::new();
+        let before = out.batch.len();
         while (self.grammar.skip)(&mut cursor) {
             let start = cursor.at;
             if let Err(fault) = (self.grammar.line)(&mut cursor, &mut self.lines, out) {
                 let (line, line_start) = count.of(payload, fault.at);
                 out.problem("syntax", Report { text: payload, fault: &fault, line, start: line_start });
+                if self.whole {
+                    return out.batch.truncate(before);
+                }
                 // A bad line costs only itself. A string that was never closed has swallowed the lines behind its own.
                 cursor.at = if fault.unterminated { start } else { fault.at.max(start).min(payload.len()) };
                 cursor.skip_line();
@@ -198,6 +207,14 @@ mod tests {
         );
         let shown = run(&mut Influx::new(UPSTREAM, 1), b"a v=1i 1\nbad\nb s=\"open 2\nc v=2i 3\n");
         assert!(shown.starts_with("a v=1i 1; c v=2i 3; ! "), "{shown}");
+    }
+
+    #[test]
+    fn a_bad_line_costs_the_payload_where_that_is_asked_for() {
+        let mut parser = Influx { whole: true, ..Influx::new(INTERNAL, 1) };
+        let want = "! metric parse error: expected tag at 2:4: \"bad\"";
+        assert_eq!(run(&mut parser, b"a v=1i 1\nbad\nworse\nc v=2i 3\n"), want);
+        assert_eq!(run(&mut parser, b"a v=1i 1"), "a v=1i 1");
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bstr::ByteSlice;
 use heliograph_core::model::{Key, SeriesRef, Value};
 use heliograph_core::number::{parse_bool, parse_float, parse_int10};
 use heliograph_core::parse::{ParseOutput, Parser};
@@ -10,7 +9,7 @@ use heliograph_core::plugin::ParserSpec;
 use serde::Deserialize;
 
 use super::quote::Quoted;
-use super::words::last_word;
+use super::words::{last_word, trim};
 
 pub(super) static SPEC: ParserSpec = ParserSpec {
     name: "value",
@@ -66,7 +65,7 @@ impl DataType {
 
     /// The value of a payload; none if it holds no word.
     fn read(self, payload: &[u8]) -> Result<Option<Value>, String> {
-        let text = payload.trim_with(|char| char == '\0').trim();
+        let text = trim(without_nul(payload));
         if self == Self::Text {
             return Ok(Some(text.into()));
         }
@@ -84,6 +83,14 @@ impl DataType {
             Self::Text => text.into(),
         }))
     }
+}
+
+/// The payload without NUL bytes at its ends.
+fn without_nul(mut payload: &[u8]) -> &[u8] {
+    while let [0, rest @ ..] | [rest @ .., 0] = payload {
+        payload = rest;
+    }
+    payload
 }
 
 #[derive(Debug)]
