@@ -102,8 +102,8 @@ fn write_thousandths(out: &mut Vec<u8>, value: f64) -> bool {
     let decimals = [b'.', digit(100), digit(10), digit(1)];
     let shown = match rest {
         0 => 0,
-        _ if rest % 100 == 0 => 2,
-        _ if rest % 10 == 0 => 3,
+        _ if rest.is_multiple_of(100) => 2,
+        _ if rest.is_multiple_of(10) => 3,
         _ => 4,
     };
     out.extend_from_slice(&decimals[..shown]);
