@@ -75,6 +75,33 @@ impl InputStage {
         if self.precision <= 1 { time } else { round(time, self.precision) }
     }
 
+    /// Whether measurement and tags alone decide what is selected. Then an input may ask [`Self::resolve`] once a series
+    /// and put the answer on its metrics itself.
+    pub fn decides_by_series(&self) -> bool {
+        !self.rules.filter.selects_by_expression()
+    }
+
+    /// What becomes of a series; `None` if it is not selected.
+    pub fn resolve(&self, series: &SeriesRef, interner: &mut Interner) -> Option<SeriesRef> {
+        self.rules.series(series, interner)
+    }
+
+    /// Applies what is left of the rules to metrics whose series are resolved.
+    pub fn apply_resolved(&mut self, batch: &mut Batch) {
+        let Self { rules, precision, .. } = self;
+        let field_rules = rules.filter.has_field_rules();
+        batch.retain_mut(|metric| {
+            if *precision > 1 {
+                metric.set_time(round(metric.time(), *precision));
+            }
+            if field_rules {
+                metric.retain_fields(|field| rules.filter.keeps_field(field.key.as_bytes()))
+            } else {
+                !metric.view().fields.is_empty()
+            }
+        });
+    }
+
     /// Applies the rules; what is not selected or has no field left is gone afterwards.
     pub fn apply(&mut self, batch: &mut Batch, interner: &mut Interner, now: i64) {
         let Self { rules, precision, series: memo } = self;
