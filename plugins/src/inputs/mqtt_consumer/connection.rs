@@ -9,12 +9,13 @@ use std::time::Duration;
 use futures_util::poll;
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, Outgoing, Packet, Publish, QoS, StateError,
-    SubAck, SubscribeFilter, SubscribeReasonCode,
+    SubAck, SubscribeFilter, SubscribeReasonCode, Transport,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 use super::config::Settings;
+use super::legacy::accepts_3_1;
 use heliograph_core::error::{BoxError, StartError};
 use heliograph_core::throttle::Throttle;
 
@@ -107,7 +108,11 @@ impl Connection {
                 }
                 Ok(Ok(other)) => last = Some(StartError::Retry(failed(format!("unexpected {other:?}").into()))),
                 Ok(Err(ConnectionError::ConnectionRefused(code))) => {
-                    last = Some(StartError::Fatal(failed(refusal(code).into())));
+                    let why = match self.takes_only_3_1(patience).await {
+                        true => "the broker takes MQTT 3.1 only, which is not supported; it has to learn 3.1.1",
+                        false => refusal(code),
+                    };
+                    last = Some(StartError::Fatal(failed(why.into())));
                 }
                 Ok(Err(error)) => last = Some(StartError::Retry(failed(describe(error)))),
                 Err(_) => {
@@ -117,6 +122,18 @@ impl Connection {
             }
         }
         Err(last.expect("there is at least one server, checked in Settings::new"))
+    }
+
+    /// Asked once, before the first connection succeeds.
+    async fn takes_only_3_1(&mut self, patience: Duration) -> bool {
+        let options = &self.events.mqtt_options;
+        if *self.epoch.borrow() > 0 || !matches!(options.transport(), Transport::Tcp) {
+            return false;
+        }
+        let (host, port) = options.broker_address();
+        let address = format!("{host}:{port}");
+        let (clean, keep_alive) = (options.clean_session(), options.keep_alive());
+        accepts_3_1(&address, &options.client_id(), options.credentials(), clean, keep_alive, patience).await
     }
 
     /// What every new connection begins with.

@@ -3,6 +3,7 @@
 mod config;
 mod connection;
 mod consumer;
+mod legacy;
 mod topic;
 
 use std::sync::Arc;
