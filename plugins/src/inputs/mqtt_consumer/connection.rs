@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout};
 use super::config::Settings;
 use super::legacy::accepts_3_1;
 use heliograph_core::error::{BoxError, StartError};
+use heliograph_core::stats::Count;
 use heliograph_core::throttle::Throttle;
 
 /// Messages that arrived together, on one connection.
@@ -46,6 +47,8 @@ pub struct Connection {
     ping_due: Option<Instant>,
     plugin: Arc<str>,
     dropped: Throttle,
+    /// Messages that the agent was too slow for.
+    overload: Count,
 }
 
 /// Why a connection ended.
@@ -60,6 +63,7 @@ impl Connection {
         settings: Arc<Settings>,
         plugin: Arc<str>,
         lots: mpsc::Sender<Lot>,
+        overload: Count,
     ) -> Result<(Self, AsyncClient, watch::Receiver<u64>), StartError> {
         let options = settings.client_options(&settings.servers[0]).map_err(StartError::Fatal)?;
         let (client, events) = AsyncClient::new(options, REQUESTS);
@@ -74,6 +78,7 @@ impl Connection {
             ping_due: None,
             plugin,
             dropped: Throttle::new(),
+            overload,
         };
         connection.connect().await?;
         Ok((connection, client, epochs))
@@ -261,6 +266,9 @@ impl Connection {
 
     /// Deals with an event; `false` if nobody wants messages any more.
     async fn take(&mut self, event: Event) -> bool {
+        if self.settings.options.client_trace {
+            tracing::debug!(plugin = &*self.plugin, event = ?event, "client event");
+        }
         match event {
             Event::Incoming(Packet::Publish(publish)) => {
                 self.lot.push(publish);
@@ -318,6 +326,7 @@ impl Connection {
                 let before = self.lot.len();
                 self.lot.retain(|message| message.qos != QoS::AtMostOnce);
                 let count = before - self.lot.len();
+                self.overload.add(count);
                 if count > 0
                     && let Some(suppressed) = self.dropped.admit()
                 {

@@ -94,6 +94,11 @@ impl ConsumerStats {
         }
     }
 
+    /// Messages that the agent was too slow for.
+    pub fn overload(stats: &Stats, input: &str) -> Count {
+        stats.count(&StatSeries::new("parse_problems", &[("input", input), ("reason", "overload")]), "problems")
+    }
+
     fn refused(&mut self, reason: &'static str) {
         let Self { stats, input, reasons, .. } = self;
         let count = reasons.entry(reason).or_insert_with(|| {
@@ -119,8 +124,7 @@ impl Consumer {
             let waiting = Arc::new(Mutex::new(VecDeque::new()));
             let watermark = delivery.watermark.clone();
             tokio::spawn(acknowledge(waiting.clone(), watermark, client, epochs));
-            let limit = settings.options.max_undelivered_messages as u64;
-            Acknowledge { waiting, delivery, limit, stopping }
+            Acknowledge { waiting, delivery, limit: settings.max_undelivered, stopping }
         });
         let resolves = accumulator.resolves();
         let (topics, hasher) = (HashMap::default(), Default::default());
