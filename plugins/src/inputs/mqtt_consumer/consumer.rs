@@ -22,14 +22,14 @@ use super::topic::filter_matches;
 /// Metrics after which a batch goes on even if more messages wait.
 const BATCH: usize = 256;
 /// Topics remembered; a broker that invents topics starts the memory anew.
-const TOPICS: usize = 100_000;
+const TOPICS: usize = 65_536;
 
 /// The handler's state.
 pub struct Consumer {
     settings: Arc<Settings>,
     parser: Box<dyn Parser>,
     accumulator: Accumulator,
-    /// By the seeded hash of the topic: 64 bits tell a hundred thousand topics apart, and nobody outside knows the seed.
+    /// By the seeded hash of the topic: 64 bits tell all topics apart, and nobody outside knows the seed.
     topics: HashMap<u64, Topic, BuildHasherDefault<FingerprintHasher>>,
     hasher: foldhash::fast::RandomState,
     /// Whether a series alone decides if its metrics are selected.
