@@ -1,0 +1,4 @@
+//! The agent from outside.
+
+#[cfg(feature = "demo")]
+mod demo;
