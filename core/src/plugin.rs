@@ -116,6 +116,9 @@ pub trait Output: Send {
     async fn close(&mut self) {}
 }
 
+/// Reads the options of a plugin's table and makes the plugin.
+pub type Build<P> = fn(Section, &BuildContext) -> Result<Box<P>, ConfigError>;
+
 /// A row of the table of inputs.
 pub struct InputSpec {
     /// As in `[[inputs.NAME]]`.
@@ -123,7 +126,7 @@ pub struct InputSpec {
     /// Every option with its default and meaning, as `heliograph config` prints it.
     pub sample: &'static str,
     /// Reads the options. Touches nothing outside but the files that options name (certificates).
-    pub build: fn(Section, &BuildContext) -> Result<Box<dyn Input>, ConfigError>,
+    pub build: Build<dyn Input>,
 }
 
 /// A row of the table of processors.
@@ -133,7 +136,7 @@ pub struct ProcessorSpec {
     /// Every option with its default and meaning.
     pub sample: &'static str,
     /// Reads the options.
-    pub build: fn(Section, &BuildContext) -> Result<Box<dyn Processor>, ConfigError>,
+    pub build: Build<dyn Processor>,
 }
 
 /// A row of the table of aggregators.
@@ -143,7 +146,7 @@ pub struct AggregatorSpec {
     /// Every option with its default and meaning.
     pub sample: &'static str,
     /// Reads the options.
-    pub build: fn(Section, &BuildContext) -> Result<Box<dyn Aggregator>, ConfigError>,
+    pub build: Build<dyn Aggregator>,
 }
 
 /// A row of the table of outputs.
@@ -153,7 +156,7 @@ pub struct OutputSpec {
     /// Every option with its default and meaning.
     pub sample: &'static str,
     /// Reads the options.
-    pub build: fn(Section, &BuildContext) -> Result<Box<dyn Output>, ConfigError>,
+    pub build: Build<dyn Output>,
 }
 
 /// A row of the table of parsers.
@@ -176,6 +179,3 @@ pub struct SerializerSpec {
     /// Takes the serializer's own options out of the section of the plugin that uses it.
     pub build: fn(&mut Section) -> Result<Box<dyn Serializer>, ConfigError>,
 }
-
-/// Longest a gather may take when the interval is longer still.
-pub const GATHER_DEADLINE: Duration = Duration::from_secs(3600);

@@ -52,6 +52,9 @@ enum Started {
 
 /// Longest that a gather which still runs may hold up the end of the agent.
 const STOP_GRACE: Duration = Duration::from_secs(5);
+/// A gather that takes this many intervals, and at least [`SHORTEST_DEADLINE`], hangs and is cut off.
+const DEADLINE_INTERVALS: u32 = 10;
+const SHORTEST_DEADLINE: Duration = Duration::from_secs(60);
 
 impl RunningInput {
     fn accumulator(&self, precision: i64, clock: &Clock, sink: &mpsc::Sender<Batch>) -> Accumulator {
@@ -133,17 +136,23 @@ impl RunningInput {
         let interval = self.timing.interval;
         let began = Instant::now();
         let mut late = tokio::time::interval_at(began + interval, interval);
-        let mut gather = std::pin::pin!(gather_once(&mut *self.plugin, accumulator, self.time_source));
+        let mut deadline = began + SHORTEST_DEADLINE.max(interval.saturating_mul(DEADLINE_INTERVALS));
         let mut stopping = false;
-        let outcome = loop {
-            tokio::select! {
-                outcome = &mut gather => break Some(outcome),
-                _ = late.tick() => {
-                    tracing::warn!(plugin = &*name, interval = ?interval, "collection took longer than expected; not complete after interval");
-                    self.stats.gather_timeouts.iter().for_each(Count::increment);
+        let outcome = {
+            let mut gather = std::pin::pin!(gather_once(&mut *self.plugin, accumulator, self.time_source));
+            loop {
+                tokio::select! {
+                    outcome = &mut gather => break Some(outcome),
+                    () = tokio::time::sleep_until(deadline) => break None,
+                    _ = late.tick() => {
+                        tracing::warn!(plugin = &*name, interval = ?interval, "collection took longer than expected; not complete after interval");
+                        self.stats.gather_timeouts.iter().for_each(Count::increment);
+                    }
+                    () = stop.requested(), if !stopping => {
+                        stopping = true;
+                        deadline = deadline.min(Instant::now() + STOP_GRACE);
+                    }
                 }
-                () = stop.requested(), if !stopping => stopping = true,
-                () = tokio::time::sleep(STOP_GRACE), if stopping => break None,
             }
         };
         self.stats.gather_time.record(began.elapsed());
@@ -153,7 +162,12 @@ impl RunningInput {
                 self.stats.gather_errors.iter().for_each(Count::increment);
                 tracing::error!(plugin = &*name, error = %Chain(&*error), "error in plugin");
             }
-            None => tracing::warn!(plugin = &*name, "gather did not end in time and was cut off"),
+            None => {
+                // What it had found so far would come with the next gather, and late.
+                accumulator.discard();
+                self.stats.gather_errors.iter().for_each(Count::increment);
+                tracing::error!(plugin = &*name, elapsed = ?began.elapsed(), "gather hangs and was cut off");
+            }
         }
         !stopping
     }

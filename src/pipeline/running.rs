@@ -92,7 +92,8 @@ impl RunningProcessor {
             }
             let before = emitted.len();
             let mut context = ProcessContext { interner, now, emit: &mut emitted, plugin: name };
-            let keep = plugin.apply(metric, &mut context) == Verdict::Keep;
+            // A metric without fields is nothing that could be written.
+            let keep = plugin.apply(metric, &mut context) == Verdict::Keep && !metric.view().fields.is_empty();
             kept += usize::from(keep);
             if emitted.len() > before {
                 insertions.push((kept, emitted.len() - before));

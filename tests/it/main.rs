@@ -2,3 +2,4 @@
 
 #[cfg(feature = "demo")]
 mod demo;
+mod shipped_configs;
