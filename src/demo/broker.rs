@@ -24,10 +24,10 @@ pub(super) fn start() -> anyhow::Result<SocketAddr> {
         let mut broker = Broker::new(config(address));
         let running = thread::Builder::new()
             .name("broker".to_owned())
-            .spawn(move || broker.start())
+            .spawn(move || drop(broker.start()))
             .context("cannot start a thread for the broker")?;
         let begun = Instant::now();
-        // It returns only if it could not listen.
+        // It returns only if it could not listen; why, it tells its log alone.
         while !running.is_finished() && begun.elapsed() < PATIENCE {
             if TcpStream::connect_timeout(&address, PATIENCE).is_ok() {
                 return Ok(address);

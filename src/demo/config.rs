@@ -65,6 +65,7 @@ pub(super) fn text(settings: &Settings<'_>) -> String {
   flush_interval = "2s"
   metric_batch_size = 1000
   metric_buffer_limit = 20000
+  skip_processors_after_aggregators = true
   logfile = {log}
   logfile_rotation_max_size = "10MB"
   logfile_rotation_max_archives = 1
@@ -126,8 +127,10 @@ pub(super) fn text(settings: &Settings<'_>) -> String {
         let _ = write!(
             out,
             r#"
+# Remote-write knows numbers only
 [[outputs.http]]
   url = {url}
+  fieldexclude = ["status*"]
   data_format = "prometheusremotewrite"
   [outputs.http.headers]
     Content-Type = "application/x-protobuf"

@@ -57,8 +57,8 @@ pub(super) fn run(broker: SocketAddr, devices: usize, rate: u32, sent: &Sent, mu
         .context("cannot start a runtime for the devices")?;
     runtime.block_on(async {
         // A site's devices share the connection of its gateway, as they do in the field.
-        for site in 0..SITES.len().min(devices) {
-            let gateway = Gateway::connect(broker, SITES[site], sent.clone());
+        for (site, name) in SITES.iter().enumerate().take(devices) {
+            let gateway = Gateway::connect(broker, name, sent.clone());
             tokio::spawn(gateway.devices(site, devices, rate));
         }
         tokio::spawn(Gateway::connect(broker, "newcomer", sent.clone()).newcomer());

@@ -361,7 +361,31 @@ mod tests {
 
     #[test]
     fn a_terminal_of_old_has_no_gaps() {
-        check(&frame(), 80, 24, expect![]);
+        check(
+            &frame(),
+            80,
+            24,
+            expect![[r#"
+            = heliograph demo   up 1m 23s   Ctrl-C ends
+              config  /tmp/d/telegraf.conf
+              MQTT    502/s in, 502/s sent by 300 devices; 82 unreadable, 83 made-up ids
+            = INPUT          metrics/s   gather  err  INPUT          metrics/s   gather  err
+            ! cpu                  1.5  0.24 ms    0  mqtt_consumer      501.3        -    1
+              mem                  0.5  0.09 ms    0
+            = OUTPUT         metrics/s    backlog / limit   dropped   err
+              file               523.2        736 / 20000         0     0
+            ! graphite             0.0      20000 / 20000       440    19
+            = SERIES                           used / budget  folded 1.0/s, dropped 0.0/s
+            ! climate                              325 / 360  [##################--]  90 %
+              and 35 series of 5 more measurements
+            = GRAPHITE LINES  /tmp/d/g
+              climate.berlin.hall-1.dev-00140.temperature 17.52 1795508720
+            ! over budget:  climate.berlin.hall-1.other.temperature_count 2 1795508726
+            = WARNINGS AND ERRORS  /tmp/d/l.log
+            ! 2026-11-24T08:24:43Z E! [inputs.mqtt_consumer] error in plugin: topic "climate
+            !   /quito/hall-1/broken-1": cannot parse JSON
+        "#]],
+        );
     }
 
     #[test]
