@@ -130,7 +130,7 @@ pub(super) fn text(settings: &Settings<'_>) -> String {
 # Remote-write knows numbers only
 [[outputs.http]]
   url = {url}
-  fieldexclude = ["status*"]
+  fieldexclude = ["status*", "uptime_format"]
   data_format = "prometheusremotewrite"
   [outputs.http.headers]
     Content-Type = "application/x-protobuf"
