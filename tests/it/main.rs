@@ -1,3 +1,5 @@
 //! The agent from outside.
 
+#[cfg(feature = "demo")]
+mod demo;
 mod shipped_configs;
