@@ -1,0 +1,11 @@
+//! The agent from outside: the real program against real brokers and backends.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod kit;
+
+mod cardinality;
+mod graphite;
+mod lifecycle;
+mod mqtt;
+mod prometheus;
+mod testcases;
