@@ -1,6 +1,9 @@
 //! The flood: CPU per MQTT message of the whole agent, beside a bare rumqttc subscriber that only counts.
 //!
-//! `cargo bench --bench flood [-- --messages 2000000] [--qos 0|1] [--runs 3]`
+//! `cargo bench --bench flood [-- --messages 2000000] [--qos 0|1] [--runs 3] [--rate 70000]`
+//!
+//! After the flood come ten seconds at a steady rate: a flood is faster than any backend, so the memory it takes is that
+//! of the backlog.
 //!
 //! 10,000 devices, a topic of four levels, a JSON body of three numbers and a string. A broker of this bench's own sends
 //! ready-made packets as fast as the subscriber reads, a sink counts what arrives; both are processes of their own, so that
@@ -19,7 +22,7 @@ const DEVICES: usize = 10_000;
 fn main() -> Outcome<()> {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     match args.first().map(String::as_str) {
-        Some("broker") => broker(args[1].parse()?, args[2].parse()?),
+        Some("broker") => broker(args[1].parse()?, args[2].parse()?, args[3].parse()?),
         Some("bare") => bare(args[1].parse()?, args[2].parse()?, args[3].parse()?),
         Some("lines") => count_lines(args[1].parse()?),
         Some("requests") => count_samples(args[1].parse()?),
@@ -40,20 +43,27 @@ fn measure(args: &[String]) -> Outcome<()> {
     println!("{messages} messages of {DEVICES} devices, QoS {qos}, best of {runs} runs each");
     let best = |run: &dyn Fn() -> Outcome<Figures>| -> Outcome<Figures> {
         let mut figures = (0..runs).map(|_| run()).collect::<Outcome<Vec<_>>>()?;
-        figures.sort_by(|a, b| a.cpu.cmp(&b.cpu));
+        figures.sort_by_key(|figures| figures.cpu);
         Ok(figures.swap_remove(0))
     };
     let bare = best(&|| run_bare(messages, qos))?;
     bare.print("bare rumqttc subscriber", messages, &bare);
-    let lines = best(&|| run_agent(messages, qos, "lines"))?;
+    let lines = best(&|| run_agent(messages, qos, "lines", 0))?;
     lines.print("JSON to Graphite lines", messages, &bare);
-    let requests = best(&|| run_agent(messages, qos, "requests"))?;
+    let requests = best(&|| run_agent(messages, qos, "requests", 0))?;
     requests.print("JSON to remote-write", messages, &bare);
+    let rate = option(args, "--rate", 70_000)?;
+    let steady = 10 * rate / DEVICES * DEVICES;
+    for sink in ["lines", "requests"] {
+        let figures = run_agent(steady, qos, sink, rate)?;
+        figures.print(&format!("{sink}, {rate} a second"), steady, &bare);
+    }
     Ok(())
 }
 
 /// What one run cost.
 struct Figures {
+    messages: usize,
     cpu: Duration,
     wall: Duration,
     resident_kib: u64,
@@ -64,7 +74,7 @@ impl Figures {
         println!(
             "{name:<26} {:>6.3} µs CPU a message, {:>5.2} x bare, {:>8.0} messages/s, {:>6.1} MB resident",
             self.cpu.as_secs_f64() * 1e6 / messages as f64,
-            self.cpu.as_secs_f64() / bare.cpu.as_secs_f64(),
+            self.cpu.as_secs_f64() / self.messages as f64 * bare.messages as f64 / bare.cpu.as_secs_f64(),
             messages as f64 / self.wall.as_secs_f64(),
             self.resident_kib as f64 / 1024.0,
         );
@@ -97,18 +107,18 @@ impl Drop for Helper {
 }
 
 fn run_bare(messages: usize, qos: usize) -> Outcome<Figures> {
-    let mut broker = Helper::start(&["broker", &messages.to_string(), &qos.to_string()])?;
+    let mut broker = Helper::start(&["broker", &messages.to_string(), &qos.to_string(), "0"])?;
     let port = broker.next()?;
     let mut bare = Helper::start(&["bare", &port, &messages.to_string(), &qos.to_string()])?;
     bare.next()?;
     let (began, before) = (Instant::now(), cpu_of(bare.child.id())?);
     bare.next()?;
     let pid = bare.child.id();
-    Ok(Figures { cpu: cpu_of(pid)? - before, wall: began.elapsed(), resident_kib: resident_of(pid)? })
+    Ok(Figures { messages, cpu: cpu_of(pid)? - before, wall: began.elapsed(), resident_kib: resident_of(pid)? })
 }
 
-fn run_agent(messages: usize, qos: usize, sink: &str) -> Outcome<Figures> {
-    let mut broker = Helper::start(&["broker", &messages.to_string(), &qos.to_string()])?;
+fn run_agent(messages: usize, qos: usize, sink: &str, rate: usize) -> Outcome<Figures> {
+    let mut broker = Helper::start(&["broker", &messages.to_string(), &qos.to_string(), &rate.to_string()])?;
     let broker_port = broker.next()?;
     let mut sink_process = Helper::start(&[sink, &(3 * messages).to_string()])?;
     let sink_port = sink_process.next()?;
@@ -137,7 +147,8 @@ fn run_agent(messages: usize, qos: usize, sink: &str) -> Outcome<Figures> {
     let (began, before) = (Instant::now(), cpu_of(agent.id())?);
     sink_process.next()?;
     let pid = agent.id();
-    let figures = Figures { cpu: cpu_of(pid)? - before, wall: began.elapsed(), resident_kib: resident_of(pid)? };
+    let figures =
+        Figures { messages, cpu: cpu_of(pid)? - before, wall: began.elapsed(), resident_kib: resident_of(pid)? };
     agent.kill()?;
     agent.wait()?;
     fs::remove_dir_all(&folder)?;
@@ -215,8 +226,9 @@ fn packets(qos: u8) -> Vec<u8> {
     all
 }
 
-/// Sends `messages` packets to the first subscriber as fast as it reads. Says its port, then that it begins.
-fn broker(messages: usize, qos: u8) -> Outcome<()> {
+/// Sends `messages` packets to the first subscriber, as fast as it reads or `rate` of them a second. Says its port, then
+/// that it begins.
+fn broker(messages: usize, qos: u8, rate: usize) -> Outcome<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("{}", listener.local_addr()?.port());
     let (mut stream, _) = listener.accept()?;
@@ -237,8 +249,12 @@ fn broker(messages: usize, qos: u8) -> Outcome<()> {
     });
     let all = packets(qos);
     println!("sending");
+    let pause = if rate == 0 { Duration::ZERO } else { Duration::from_secs_f64(DEVICES as f64 / rate as f64) };
+    let mut due = Instant::now();
     for _ in 0..messages / DEVICES {
         stream.write_all(&all)?;
+        due += pause;
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
     }
     // Keep the connection until the bench ends.
     std::thread::sleep(Duration::from_secs(600));

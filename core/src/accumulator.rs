@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::clock::Clock;
 use crate::error::BoxError;
-use crate::model::{Batch, Field, Interner, Key, Kind, Origin, SeriesBuilder, Value};
+use crate::model::{Batch, Field, Interner, Key, Kind, Origin, SeriesBuilder, SeriesRef, Value};
 use crate::parse::{ParseOutput, ParseProblem, Parser};
 use crate::stage::{InputRules, InputStage};
 use crate::stats::Count;
@@ -157,14 +157,36 @@ impl Accumulator {
         self.batch.clear();
     }
 
+    /// What the input's filters, names and tags make of a series, for inputs that remember it with what they know of the
+    /// series anyway (a topic); `None` if it is not selected. See [`Self::resolves`].
+    pub fn resolve(&mut self, series: &SeriesRef) -> Option<SeriesRef> {
+        self.stage.resolve(series, &mut self.interner)
+    }
+
+    /// Whether [`Self::resolve`] can decide by the series alone. An input that resolves all series of a batch hands it
+    /// on with [`Self::flush_resolved`].
+    pub fn resolves(&self) -> bool {
+        self.stage.decides_by_series()
+    }
+
     /// Hands the metrics on. Fails only when the pipeline is gone.
     pub async fn flush(&mut self) -> Result<(), BoxError> {
         self.flush_with(None).await
     }
 
+    /// As [`Self::flush_with`], for metrics whose series are resolved.
+    pub async fn flush_resolved(&mut self, origin: Option<Origin>) -> Result<(), BoxError> {
+        self.stage.apply_resolved(&mut self.batch);
+        self.hand_on(origin).await
+    }
+
     /// Hands the metrics on and tells up to which message of the input they reach; goes on even without a metric.
     pub async fn flush_with(&mut self, origin: Option<Origin>) -> Result<(), BoxError> {
         self.stage.apply(&mut self.batch, &mut self.interner, self.clock.now());
+        self.hand_on(origin).await
+    }
+
+    async fn hand_on(&mut self, origin: Option<Origin>) -> Result<(), BoxError> {
         if let Some(time) = self.time_override {
             self.batch.for_each_mut(|metric| metric.set_time(time));
         }

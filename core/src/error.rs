@@ -53,8 +53,6 @@ pub struct WriteError {
     pub written: Vec<usize>,
     /// Indices of metrics that the backend refuses for good.
     pub rejected: Vec<usize>,
-    /// How long the backend asks to be left alone.
-    pub retry_after: Option<std::time::Duration>,
     /// What happened.
     pub source: BoxError,
 }
@@ -62,7 +60,7 @@ pub struct WriteError {
 impl WriteError {
     /// Nothing arrived, all of it can be tried again.
     pub fn retry(source: impl Into<BoxError>) -> Self {
-        Self { written: Vec::new(), rejected: Vec::new(), retry_after: None, source: source.into() }
+        Self { written: Vec::new(), rejected: Vec::new(), source: source.into() }
     }
 
     /// Of a batch of `len` metrics none will ever be taken.

@@ -34,7 +34,7 @@ impl Hasher for FingerprintHasher {
 
 impl<T> Default for SeriesMemo<T> {
     fn default() -> Self {
-        Self::with_limit(200_000)
+        Self::with_limit(50_000)
     }
 }
 

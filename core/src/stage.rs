@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::filter::Filter;
 use crate::memo::SeriesMemo;
-use crate::model::{Batch, Interner, Series, SeriesBuilder, SeriesRef};
+use crate::model::{Batch, Interner, MetricMut, SeriesBuilder, SeriesRef};
 use crate::rounding::round;
 
 /// New names of measurements: override first, then prefix, then suffix; empty strings change nothing.
@@ -75,39 +75,59 @@ impl InputStage {
         if self.precision <= 1 { time } else { round(time, self.precision) }
     }
 
+    /// Whether measurement and tags alone decide what is selected. Then an input may ask [`Self::resolve`] once a series
+    /// and put the answer on its metrics itself.
+    pub fn decides_by_series(&self) -> bool {
+        !self.rules.filter.selects_by_expression()
+    }
+
+    /// What becomes of a series; `None` if it is not selected.
+    pub fn resolve(&self, series: &SeriesRef, interner: &mut Interner) -> Option<SeriesRef> {
+        self.rules.series(series, interner)
+    }
+
+    /// Applies what is left of the rules to metrics whose series are resolved.
+    pub fn apply_resolved(&mut self, batch: &mut Batch) {
+        let Self { rules, precision, .. } = self;
+        batch.retain_mut(|metric| rules.trim(metric, *precision));
+    }
+
     /// Applies the rules; what is not selected or has no field left is gone afterwards.
     pub fn apply(&mut self, batch: &mut Batch, interner: &mut Interner, now: i64) {
         let Self { rules, precision, series: memo } = self;
-        let rules = rules.as_ref();
-        let (by_expression, field_rules) = (rules.filter.selects_by_expression(), rules.filter.has_field_rules());
+        let by_expression = rules.filter.selects_by_expression();
         batch.retain_mut(|metric| {
             let decided = memo.get(metric.series().fingerprint(), || rules.series(metric.series(), interner));
             let Some(series) = decided else { return false };
             if by_expression && !rules.filter.selects_metric(metric.view(), now, &rules.plugin) {
                 return false;
             }
-            if !Arc::ptr_eq(series, metric.series()) {
-                metric.set_series(series.clone());
-            }
-            if *precision > 1 {
-                metric.set_time(round(metric.time(), *precision));
-            }
-            if field_rules {
-                metric.retain_fields(|field| rules.filter.keeps_field(field.key.as_bytes()))
-            } else {
-                !metric.view().fields.is_empty()
-            }
+            metric.set_series(series.clone());
+            rules.trim(metric, *precision)
         });
     }
 }
 
 impl InputRules {
+    /// Rounds the time and takes fields out; `false` if none is left.
+    #[inline]
+    fn trim(&self, metric: &mut MetricMut<'_>, precision: i64) -> bool {
+        if precision > 1 {
+            metric.set_time(round(metric.time(), precision));
+        }
+        if self.filter.has_field_rules() {
+            metric.retain_fields(|field| self.filter.keeps_field(field.key.as_bytes()))
+        } else {
+            !metric.view().fields.is_empty()
+        }
+    }
+
     /// What becomes of a series; `None` if it is not selected.
     fn series(&self, series: &SeriesRef, interner: &mut Interner) -> Option<SeriesRef> {
         if !self.filter.selects_series(series) {
             return None;
         }
-        let changed = interner.edit(series, |builder| {
+        Some(interner.edit(series, |builder| {
             self.rename.apply(builder);
             add_absent(builder, &self.tags);
             add_absent(builder, &self.global_tags);
@@ -120,8 +140,7 @@ impl InputRules {
                     add_absent(builder, &self.global_tags);
                 }
             }
-        });
-        Some(if Series::eq(&changed, series) { series.clone() } else { changed })
+        }))
     }
 }
 

@@ -207,7 +207,7 @@ impl Agent<'_> {
             }
         }
         info!(target: MAIN, "Tags enabled: {}", ready.banner.tags);
-        Settings::warn_deprecated(&ready.agent);
+        Settings::warn_about(&ready.agent);
         if self.options.mode == Mode::Run {
             let agent = &ready.agent;
             info!(

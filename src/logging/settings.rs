@@ -95,12 +95,20 @@ impl Settings {
     }
 
     /// Warns of options of the log that are on their way out; once a start, when the log is set up.
-    pub fn warn_deprecated(agent: &AgentConfig) {
+    pub fn warn_about(agent: &AgentConfig) {
         if !agent.logtarget.is_empty() {
             warn!(
                 target: MAIN,
                 "DeprecationWarning: option \"logtarget\" of [agent] is deprecated; use \"logfile\", which is empty for \
                  standard error"
+            );
+        }
+        if agent.snmp_translator != AgentConfig::default().snmp_translator {
+            warn!(target: MAIN, "Option \"snmp_translator\" of [agent] has no effect: no plugin here speaks SNMP");
+        }
+        if agent.skip_processors_after_aggregators.is_none() {
+            warn!(
+                "The default of \"skip_processors_after_aggregators\" is to become true; set it to keep what you have"
             );
         }
     }

@@ -65,7 +65,11 @@ impl Chain {
             let (aggregators, interner) = (&mut self.aggregators, &mut self.interner);
             batch.retain_mut(|metric| {
                 // Every aggregator sees the metric, also behind one that drops the original.
-                aggregators.iter_mut().fold(true, |keep, a| !a.add(metric.view(), interner, now) && keep)
+                let mut keep = true;
+                for aggregator in aggregators.iter_mut() {
+                    keep &= !aggregator.add(metric.view(), interner, now);
+                }
+                keep
             });
         }
         self.deliver(batch, now);

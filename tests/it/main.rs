@@ -3,9 +3,7 @@
 
 mod kit;
 
-mod cardinality;
 mod graphite;
 mod lifecycle;
-mod mqtt;
-mod prometheus;
+mod shipped_configs;
 mod testcases;

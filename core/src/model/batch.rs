@@ -195,6 +195,18 @@ impl Batch {
         self.view(&self.heads[index])
     }
 
+    /// The metric of this index, to be changed in place.
+    #[inline]
+    pub fn get_mut(&mut self, index: usize) -> MetricMut<'_> {
+        MetricMut { head: &mut self.heads[index], fields: &mut self.fields }
+    }
+
+    /// Takes the metric of this index out; its fields leave a hole.
+    pub fn remove(&mut self, index: usize) {
+        let head = self.heads.remove(index);
+        self.fields[head.range()].fill(hole());
+    }
+
     /// The metrics, to be changed in place.
     #[inline]
     pub fn for_each_mut(&mut self, mut change: impl FnMut(&mut MetricMut<'_>)) {
@@ -203,8 +215,8 @@ impl Batch {
 
     /// The metrics from index `first` on, to be changed in place.
     pub fn for_each_from(&mut self, first: usize, mut change: impl FnMut(&mut MetricMut<'_>)) {
-        for head in self.heads.iter_mut().skip(first) {
-            change(&mut MetricMut { head, fields: &mut self.fields });
+        for index in first..self.heads.len() {
+            change(&mut self.get_mut(index));
         }
     }
 

@@ -35,7 +35,7 @@ pub struct InternerLimits {
 
 impl Default for InternerLimits {
     fn default() -> Self {
-        Self { entries: 200_000, bytes: 64 << 20 }
+        Self { entries: 50_000, bytes: 16 << 20 }
     }
 }
 

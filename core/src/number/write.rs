@@ -17,7 +17,7 @@ pub fn write_u64(out: &mut Vec<u8>, value: u64) {
 /// What is not finite becomes `NaN`, `+Inf` or `-Inf`. Source: `FormatFloat(value, 'f', -1, 64)` of Go.
 #[inline]
 pub fn write_plain_f64(out: &mut Vec<u8>, value: f64) {
-    if !write_small_integer(out, value, EXACT_INTEGERS) {
+    if !write_small_integer(out, value, EXACT_INTEGERS) && !write_thousandths(out, value) {
         write_plain_slow(out, value);
     }
 }
@@ -49,7 +49,7 @@ pub fn write_prometheus_f64(out: &mut Vec<u8>, value: f64) {
 /// JSON has no word for what is not finite; it becomes `null`. Leave such fields out beforehand.
 #[inline]
 pub fn write_json_f64(out: &mut Vec<u8>, value: f64) {
-    if write_small_integer(out, value, EXACT_INTEGERS) {
+    if write_small_integer(out, value, EXACT_INTEGERS) || write_thousandths(out, value) {
         return;
     }
     if !value.is_finite() {
@@ -78,6 +78,36 @@ fn write_small_integer(out: &mut Vec<u8>, value: f64, bound: f64) -> bool {
         write_i64(out, integer);
     }
     is_small
+}
+
+/// Writes a number of at most three decimals by way of its thousandths; says whether it is one.
+///
+/// Sensors send such numbers, and this takes half the time of the search for the shortest digits. It finds the same ones:
+/// the division is rounded correctly, so that the decimal reads back as `value`, and no two decimals of up to fifteen
+/// digits read back as one number.
+#[inline]
+fn write_thousandths(out: &mut Vec<u8>, value: f64) -> bool {
+    const FIFTEEN_DIGITS: u64 = 1_000_000_000_000_000;
+    let thousandths = (value * 1000.0 + 0.5f64.copysign(value)) as i64;
+    let magnitude = thousandths.unsigned_abs();
+    if thousandths as f64 / 1000.0 != value || magnitude >= FIFTEEN_DIGITS || magnitude == 0 {
+        return false;
+    }
+    if thousandths < 0 {
+        out.push(b'-');
+    }
+    write_u64(out, magnitude / 1000);
+    let rest = (magnitude % 1000) as u16;
+    let digit = |power: u16| b'0' + (rest / power % 10) as u8;
+    let decimals = [b'.', digit(100), digit(10), digit(1)];
+    let shown = match rest {
+        0 => 0,
+        _ if rest.is_multiple_of(100) => 2,
+        _ if rest.is_multiple_of(10) => 3,
+        _ => 4,
+    };
+    out.extend_from_slice(&decimals[..shown]);
+    true
 }
 
 fn write_non_finite(out: &mut Vec<u8>, value: f64) -> bool {
@@ -304,6 +334,14 @@ mod tests {
                 let text = text(write, value);
                 prop_assert_eq!(parse_float(text.as_bytes()).map(f64::to_bits), Ok(value.to_bits()), "{}", text);
             }
+        }
+
+        #[test]
+        fn decimals_of_few_digits_are_the_shortest(number in -2_000_000_000_000_000i64..2_000_000_000_000_000, decimals in 0u32..5) {
+            let value = (number >> (number & 47)) as f64 / 10f64.powi(decimals as i32);
+            let mut slow = Vec::new();
+            write_plain_slow(&mut slow, value);
+            prop_assert_eq!(text(write_plain_f64, value).into_bytes(), slow);
         }
 
         #[test]

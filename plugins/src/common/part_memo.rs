@@ -36,7 +36,7 @@ pub(crate) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { series: 500_000, bytes: 64 << 20, shapes: 4096 }
+        Self { series: 500_000, bytes: 32 << 20, shapes: 4096 }
     }
 }
 

@@ -30,8 +30,8 @@ pub struct MqttConsumerOptions {
     pub keepalive: config::Duration,
     /// Time for the answer to a ping.
     pub ping_timeout: config::Duration,
-    /// Messages in flight inside the agent.
-    pub max_undelivered_messages: i64,
+    /// Messages on their way to the outputs, with a persistent session.
+    pub max_undelivered_messages: Option<i64>,
     /// Ask the broker to keep the session, and acknowledge only what is delivered.
     pub persistent_session: bool,
     /// Own name towards the broker; made up if empty.
@@ -58,7 +58,7 @@ impl Default for MqttConsumerOptions {
             max_reconnect_interval: seconds(30),
             keepalive: seconds(60),
             ping_timeout: seconds(10),
-            max_undelivered_messages: 1000,
+            max_undelivered_messages: None,
             persistent_session: false,
             client_id: String::new(),
             username: Secret::default(),
@@ -101,6 +101,8 @@ pub struct Settings {
     pub qos: QoS,
     pub topic_parsing: Vec<TopicParsing>,
     pub client_id: String,
+    /// Messages on their way to the outputs, with a persistent session.
+    pub max_undelivered: u64,
 }
 
 /// A broker.
@@ -139,9 +141,12 @@ impl Settings {
         if options.connection_timeout.to_std() < Duration::from_secs(1) {
             return Err(OptionError::ConnectionTimeout(options.connection_timeout.to_std()));
         }
-        if options.max_undelivered_messages < 1 {
-            return Err(OptionError::MaxUndelivered(options.max_undelivered_messages));
-        }
+        let max_undelivered = match options.max_undelivered_messages {
+            None => 1000,
+            Some(limit) => {
+                u64::try_from(limit).ok().filter(|&limit| limit > 0).ok_or(OptionError::MaxUndelivered(limit))?
+            }
+        };
         if options.persistent_session && options.client_id.is_empty() {
             return Err(OptionError::NoClientId);
         }
@@ -158,7 +163,7 @@ impl Settings {
             "" => format!("heliograph-consumer-{}", random_name()),
             id => id.to_string(),
         };
-        Ok(Self { options, tls, servers, qos, topic_parsing, client_id })
+        Ok(Self { options, tls, servers, qos, topic_parsing, client_id, max_undelivered })
     }
 
     /// What the client is to do to reach this server. Secrets and certificates are read anew, since they rotate.
@@ -335,7 +340,7 @@ mod tests {
     fn values_that_cannot_be_used() {
         assert!(refused(|o| o.servers.clear()).contains("`servers`"));
         assert!(refused(|o| o.qos = 3).contains("`qos`: 3"));
-        assert!(refused(|o| o.max_undelivered_messages = 0).contains("`max_undelivered_messages`: 0"));
+        assert!(refused(|o| o.max_undelivered_messages = Some(0)).contains("`max_undelivered_messages`: 0"));
         assert!(refused(|o| o.persistent_session = true).contains("`client_id`"));
         assert!(refused(|o| o.topics.push("a/#/b".into())).contains("a/#/b"));
         assert!(refused(|o| o.connection_timeout = config::Duration::from_nanos(1)).contains("`connection_timeout`"));

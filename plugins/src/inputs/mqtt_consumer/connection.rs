@@ -9,13 +9,15 @@ use std::time::Duration;
 use futures_util::poll;
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, Outgoing, Packet, Publish, QoS, StateError,
-    SubAck, SubscribeFilter, SubscribeReasonCode,
+    SubAck, SubscribeFilter, SubscribeReasonCode, Transport,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 use super::config::Settings;
+use super::legacy::accepts_3_1;
 use heliograph_core::error::{BoxError, StartError};
+use heliograph_core::stats::Count;
 use heliograph_core::throttle::Throttle;
 
 /// Messages that arrived together, on one connection.
@@ -45,6 +47,8 @@ pub struct Connection {
     ping_due: Option<Instant>,
     plugin: Arc<str>,
     dropped: Throttle,
+    /// Messages that the agent was too slow for.
+    overload: Count,
 }
 
 /// Why a connection ended.
@@ -59,6 +63,7 @@ impl Connection {
         settings: Arc<Settings>,
         plugin: Arc<str>,
         lots: mpsc::Sender<Lot>,
+        overload: Count,
     ) -> Result<(Self, AsyncClient, watch::Receiver<u64>), StartError> {
         let options = settings.client_options(&settings.servers[0]).map_err(StartError::Fatal)?;
         let (client, events) = AsyncClient::new(options, REQUESTS);
@@ -73,6 +78,7 @@ impl Connection {
             ping_due: None,
             plugin,
             dropped: Throttle::new(),
+            overload,
         };
         connection.connect().await?;
         Ok((connection, client, epochs))
@@ -107,7 +113,11 @@ impl Connection {
                 }
                 Ok(Ok(other)) => last = Some(StartError::Retry(failed(format!("unexpected {other:?}").into()))),
                 Ok(Err(ConnectionError::ConnectionRefused(code))) => {
-                    last = Some(StartError::Fatal(failed(refusal(code).into())));
+                    let why = match self.takes_only_3_1(patience).await {
+                        true => "the broker takes MQTT 3.1 only, which is not supported; it has to learn 3.1.1",
+                        false => refusal(code),
+                    };
+                    last = Some(StartError::Fatal(failed(why.into())));
                 }
                 Ok(Err(error)) => last = Some(StartError::Retry(failed(describe(error)))),
                 Err(_) => {
@@ -117,6 +127,18 @@ impl Connection {
             }
         }
         Err(last.expect("there is at least one server, checked in Settings::new"))
+    }
+
+    /// Asked once, before the first connection succeeds.
+    async fn takes_only_3_1(&mut self, patience: Duration) -> bool {
+        let options = &self.events.mqtt_options;
+        if *self.epoch.borrow() > 0 || !matches!(options.transport(), Transport::Tcp) {
+            return false;
+        }
+        let (host, port) = options.broker_address();
+        let address = format!("{host}:{port}");
+        let (clean, keep_alive) = (options.clean_session(), options.keep_alive());
+        accepts_3_1(&address, &options.client_id(), options.credentials(), clean, keep_alive, patience).await
     }
 
     /// What every new connection begins with.
@@ -244,6 +266,9 @@ impl Connection {
 
     /// Deals with an event; `false` if nobody wants messages any more.
     async fn take(&mut self, event: Event) -> bool {
+        if self.settings.options.client_trace {
+            tracing::debug!(plugin = &*self.plugin, event = ?event, "client event");
+        }
         match event {
             Event::Incoming(Packet::Publish(publish)) => {
                 self.lot.push(publish);
@@ -301,6 +326,7 @@ impl Connection {
                 let before = self.lot.len();
                 self.lot.retain(|message| message.qos != QoS::AtMostOnce);
                 let count = before - self.lot.len();
+                self.overload.add(count);
                 if count > 0
                     && let Some(suppressed) = self.dropped.admit()
                 {

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use heliograph_core::accumulator::{Accumulator, Delivery};
 use heliograph_core::error::BoxError;
-use heliograph_core::model::{Batch, Interner, Key, Origin, SeriesRef, Value};
+use heliograph_core::memo::FingerprintHasher;
+use heliograph_core::model::{Interner, Key, Origin, SeriesRef, Value};
 use heliograph_core::parse::{ParseOutput, Parser};
 use heliograph_core::stats::{Count, StatSeries, Stats};
 use rumqttc::{AsyncClient, Publish, QoS};
 use std::collections::HashMap;
+use std::hash::{BuildHasher, BuildHasherDefault};
 use tokio::sync::{mpsc, watch};
 
 use super::config::Settings;
@@ -20,28 +22,39 @@ use super::topic::filter_matches;
 /// Metrics after which a batch goes on even if more messages wait.
 const BATCH: usize = 256;
 /// Topics remembered; a broker that invents topics starts the memory anew.
-const TOPICS: usize = 100_000;
+const TOPICS: usize = 65_536;
 
 /// The handler's state.
 pub struct Consumer {
     settings: Arc<Settings>,
     parser: Box<dyn Parser>,
     accumulator: Accumulator,
-    topics: HashMap<Box<[u8]>, Topic, foldhash::fast::RandomState>,
+    /// By the seeded hash of the topic: 64 bits tell all topics apart, and nobody outside knows the seed.
+    topics: HashMap<u64, Topic, BuildHasherDefault<FingerprintHasher>>,
+    hasher: foldhash::fast::RandomState,
+    /// Whether a series alone decides if its metrics are selected.
+    resolves: bool,
     stats: ConsumerStats,
     /// Number of the newest message.
     message: u64,
     acknowledge: Option<Acknowledge>,
 }
 
-/// What a topic means, worked out once.
+/// What a topic means, worked out once. Small, since with ten thousand devices each message finds another one, and none
+/// of them in the cache of the processor.
 struct Topic {
+    /// The last series of the parser, and what topic and filters make of it (nothing, if it is not selected); most
+    /// topics only ever see one.
+    last: Option<(SeriesRef, Option<SeriesRef>)>,
+    /// What only few topics have.
+    extra: Option<Box<Extra>>,
+}
+
+struct Extra {
     /// Copies of each message: one for every filter that matches.
     copies: usize,
     /// Fields that the topic gives, or why it cannot.
     fields: Result<Vec<(Key, Value)>, String>,
-    /// The last series of the parser, and what the topic makes of it; most topics only ever see one.
-    last: Option<(SeriesRef, SeriesRef)>,
 }
 
 /// Counters: the consumer's own, and what could not be read by reason.
@@ -81,6 +94,11 @@ impl ConsumerStats {
         }
     }
 
+    /// Messages that the agent was too slow for.
+    pub fn overload(stats: &Stats, input: &str) -> Count {
+        stats.count(&StatSeries::new("parse_problems", &[("input", input), ("reason", "overload")]), "problems")
+    }
+
     fn refused(&mut self, reason: &'static str) {
         let Self { stats, input, reasons, .. } = self;
         let count = reasons.entry(reason).or_insert_with(|| {
@@ -106,10 +124,11 @@ impl Consumer {
             let waiting = Arc::new(Mutex::new(VecDeque::new()));
             let watermark = delivery.watermark.clone();
             tokio::spawn(acknowledge(waiting.clone(), watermark, client, epochs));
-            let limit = settings.options.max_undelivered_messages as u64;
-            Acknowledge { waiting, delivery, limit, stopping }
+            Acknowledge { waiting, delivery, limit: settings.max_undelivered, stopping }
         });
-        Self { settings, parser, accumulator, topics: HashMap::default(), stats, message: 0, acknowledge }
+        let resolves = accumulator.resolves();
+        let (topics, hasher) = (HashMap::default(), Default::default());
+        Self { settings, parser, accumulator, topics, hasher, resolves, stats, message: 0, acknowledge }
     }
 
     /// Handles messages until the connection is gone; then hands on the rest.
@@ -141,45 +160,48 @@ impl Consumer {
     }
 
     async fn flush(&mut self) -> Result<(), BoxError> {
-        let Some(acknowledge) = &mut self.acknowledge else { return self.accumulator.flush().await };
-        let origin = Origin { input: acknowledge.delivery.input, message: self.message };
-        self.accumulator.flush_with(Some(origin)).await?;
-        // Enough is on its way: wait for the outputs, and let the broker wait for us.
-        let Acknowledge { delivery, limit, stopping, .. } = acknowledge;
         let message = self.message;
-        tokio::select! {
-            _ = delivery.watermark.wait_for(|safe| message.saturating_sub(*safe) < *limit) => {}
-            _ = stopping.wait_for(|stopping| *stopping) => {}
+        let origin = self.acknowledge.as_ref().map(|a| Origin { input: a.delivery.input, message });
+        match self.resolves {
+            true => self.accumulator.flush_resolved(origin).await?,
+            false => self.accumulator.flush_with(origin).await?,
+        }
+        if let Some(Acknowledge { delivery, limit, stopping, .. }) = &mut self.acknowledge {
+            // Enough is on its way: wait for the outputs, and let the broker wait for us.
+            tokio::select! {
+                _ = delivery.watermark.wait_for(|safe| message.saturating_sub(*safe) < *limit) => {}
+                _ = stopping.wait_for(|stopping| *stopping) => {}
+            }
         }
         Ok(())
     }
 
     /// Parses a message and names its metrics after its topic.
     fn message(&mut self, message: &Publish, now: i64) {
-        let Self { settings, parser, accumulator, topics, stats, .. } = self;
-        if topics.len() >= TOPICS && !topics.contains_key(message.topic.as_bytes()) {
+        let Self { settings, parser, accumulator, topics, hasher, resolves, stats, .. } = self;
+        let hash = hasher.hash_one(message.topic.as_bytes());
+        if topics.len() >= TOPICS && !topics.contains_key(&hash) {
             topics.clear();
         }
-        let topic = match topics.get_mut(message.topic.as_bytes()) {
-            Some(topic) => topic,
-            None => topics.entry(message.topic.as_bytes().into()).or_insert(Topic::new(settings, &message.topic)),
-        };
-        for _ in 0..topic.copies {
+        let topic = topics.entry(hash).or_insert_with(|| Topic::new(settings, &message.topic));
+        let copies = topic.extra.as_ref().map_or(1, |extra| extra.copies);
+        for _ in 0..copies {
             let (batch, interner) = accumulator.batch();
             let before = batch.len();
             let mut out = ParseOutput::new(batch, interner, now);
             parser.parse(&message.payload, &mut out);
-            let (problems, _) = out.into_problems();
-            for problem in problems {
-                stats.refused(problem.reason);
-                accumulator.frequent_problem(format_args!("topic {:?}: {problem}", message.topic));
+            if !out.is_clean() {
+                let (problems, _) = out.into_problems();
+                for problem in problems {
+                    stats.refused(problem.reason);
+                    accumulator.frequent_problem(format_args!("topic {:?}: {problem}", message.topic));
+                }
             }
-            let (batch, interner) = accumulator.batch();
-            if batch.len() == before {
+            if accumulator.pending() == before {
                 continue;
             }
-            if let Err(error) = topic.apply(settings, &message.topic, batch, before, interner) {
-                batch.truncate(before);
+            if let Err(error) = topic.apply(settings, &message.topic, accumulator, before, *resolves) {
+                accumulator.batch().0.truncate(before);
                 stats.refused("topic");
                 accumulator.frequent_problem(format_args!("topic {:?}: {error}", message.topic));
             }
@@ -199,47 +221,64 @@ impl Consumer {
 
 impl Topic {
     fn new(settings: &Settings, topic: &str) -> Self {
-        let matching = settings.options.topics.iter().filter(|filter| filter_matches(filter, topic)).count();
+        let copies = settings.options.topics.iter().filter(|filter| filter_matches(filter, topic)).count().max(1);
         let mut fields = Vec::new();
         let outcome = settings.topic_parsing.iter().try_for_each(|entry| entry.add_fields(topic, &mut fields));
-        Self {
-            copies: matching.max(1),
-            fields: outcome.map(|()| fields).map_err(|error| error.to_string()),
-            last: None,
-        }
+        let fields = outcome.map(|()| fields).map_err(|error| error.to_string());
+        let plain = copies == 1 && fields.as_ref().is_ok_and(Vec::is_empty);
+        Self { last: None, extra: (!plain).then(|| Box::new(Extra { copies, fields })) }
     }
 
-    /// Puts topic tag, names, tags and fields on the metrics from index `first` on.
+    /// Puts topic tag, names, tags and fields on the metrics from index `first` on; with `resolve` also what the input's
+    /// filters, names and tags make of the series, and takes out what they do not select.
     fn apply(
         &mut self,
         settings: &Settings,
         topic: &str,
-        batch: &mut Batch,
+        accumulator: &mut Accumulator,
         first: usize,
-        interner: &mut Interner,
+        resolve: bool,
     ) -> Result<(), String> {
-        let Self { fields, last, .. } = self;
-        let fields = fields.as_ref().map_err(Clone::clone)?;
-        let tag = settings.options.topic_tag.as_bytes();
-        batch.for_each_from(first, |metric| {
-            let named = match last {
-                Some((parsed, named)) if Arc::ptr_eq(parsed, metric.series()) => named.clone(),
-                _ => {
-                    let named = interner.edit(metric.series(), |builder| {
-                        if !tag.is_empty() {
-                            builder.set_tag(tag, topic.as_bytes());
-                        }
-                        settings.topic_parsing.iter().for_each(|entry| entry.name_series(topic, builder));
-                    });
-                    *last = Some((metric.series().clone(), named.clone()));
-                    named
+        let Self { last, extra } = self;
+        let fields = match extra.as_ref().map(|extra| &extra.fields) {
+            None => &[][..],
+            Some(Ok(fields)) => fields,
+            Some(Err(error)) => return Err(error.clone()),
+        };
+        let mut index = first;
+        while index < accumulator.pending() {
+            let parsed = accumulator.batch().0.get(index).series;
+            let is_known = matches!(last, Some((known, _)) if Arc::ptr_eq(known, parsed));
+            if !is_known {
+                let parsed = parsed.clone();
+                let named = name_series(settings, topic, &parsed, accumulator.batch().1);
+                let named = if resolve { accumulator.resolve(&named) } else { Some(named) };
+                *last = Some((parsed, named));
+            }
+            let named = last.as_ref().and_then(|(_, named)| named.as_ref());
+            let batch = accumulator.batch().0;
+            match named {
+                Some(named) => {
+                    let mut metric = batch.get_mut(index);
+                    metric.set_series(named.clone());
+                    fields.iter().for_each(|(key, value)| metric.set_field(key.clone(), value.clone()));
+                    index += 1;
                 }
-            };
-            metric.set_series(named);
-            fields.iter().for_each(|(key, value)| metric.set_field(key.clone(), value.clone()));
-        });
+                None => batch.remove(index),
+            }
+        }
         Ok(())
     }
+}
+
+fn name_series(settings: &Settings, topic: &str, parsed: &SeriesRef, interner: &mut Interner) -> SeriesRef {
+    interner.edit(parsed, |builder| {
+        let tag = settings.options.topic_tag.as_bytes();
+        if !tag.is_empty() {
+            builder.set_tag(tag, topic.as_bytes());
+        }
+        settings.topic_parsing.iter().for_each(|entry| entry.name_series(topic, builder));
+    })
 }
 
 /// Acknowledges what is safe, in order of arrival. Ends with the handler.

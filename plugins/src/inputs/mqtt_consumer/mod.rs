@@ -3,6 +3,7 @@
 mod config;
 mod connection;
 mod consumer;
+mod legacy;
 mod topic;
 
 use std::sync::Arc;
@@ -65,7 +66,14 @@ impl Input for MqttConsumer {
         let parser = (self.parser)().map_err(StartError::Fatal)?;
         let plugin = accumulator.plugin().clone();
         let (lots, received) = mpsc::channel(LOTS);
-        let (connection, client, epochs) = Connection::first(self.settings.clone(), plugin, lots).await?;
+        if self.settings.options.max_undelivered_messages.is_some() && !self.settings.options.persistent_session {
+            tracing::warn!(
+                plugin = &*plugin,
+                "max_undelivered_messages only counts with persistent_session = true: without it nothing waits for delivery"
+            );
+        }
+        let overload = ConsumerStats::overload(&self.stats, "mqtt_consumer");
+        let (connection, client, epochs) = Connection::first(self.settings.clone(), plugin, lots, overload).await?;
         let stats = ConsumerStats::new(&self.stats, "mqtt_consumer");
         let (stopping, stop) = watch::channel(false);
         let settings = self.settings.clone();

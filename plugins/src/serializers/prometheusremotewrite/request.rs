@@ -21,6 +21,8 @@ pub(super) struct Request {
     bytes: Vec<u8>,
     /// The request before it is compressed.
     raw: Vec<u8>,
+    /// Room for the compressed request, kept as long as the largest one needed, so that it is filled with zeros once.
+    compressed: Vec<u8>,
     encoder: snap::raw::Encoder,
 }
 
@@ -69,6 +71,7 @@ impl Request {
             more: Vec::new(),
             bytes: Vec::new(),
             raw: Vec::new(),
+            compressed: Vec::new(),
             encoder: snap::raw::Encoder::new(),
         }
     }
@@ -145,13 +148,14 @@ impl Request {
     /// Appends the compressed request and forgets its contents. Fails beyond 4 GiB.
     pub(super) fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), snap::Error> {
         self.encode();
-        let start = out.len();
-        let compressed = {
-            let most = snap::raw::max_compress_len(self.raw.len());
-            out.resize(start + most, 0);
-            self.encoder.compress(&self.raw, &mut out[start..])
-        };
-        out.truncate(start + compressed.as_ref().map_or(0, |&len| len));
+        let room = snap::raw::max_compress_len(self.raw.len());
+        if self.compressed.len() < room {
+            self.compressed.resize(room, 0);
+        }
+        let compressed = self.encoder.compress(&self.raw, &mut self.compressed);
+        if let Ok(len) = compressed {
+            out.extend_from_slice(&self.compressed[..len]);
+        }
         self.index.clear();
         self.series.clear();
         self.more.clear();
