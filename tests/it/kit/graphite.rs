@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use rustix::net::sockopt::set_socket_linger;
+use rustix::net::sockopt::{set_socket_linger, set_socket_recv_buffer_size};
 
 /// What it does with a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,8 @@ impl GraphiteServer {
     /// Listens on this port.
     pub fn on(port: u16, behaviour: Behaviour) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        // What the system takes in although nobody reads is lost to every client; the tests want little of it.
+        set_socket_recv_buffer_size(&listener, 4096).unwrap();
         let port = listener.local_addr().unwrap().port();
         let state = Arc::new(Mutex::new(State { behaviour, lines: vec![], connections: 0, open: vec![] }));
         let shared = state.clone();
@@ -82,8 +84,14 @@ impl GraphiteServer {
 fn serve(mut stream: TcpStream, behaviour: Behaviour, state: &Mutex<State>) {
     match behaviour {
         Behaviour::Reads => {
-            let lines = BufReader::new(stream).lines().map_while(Result::ok);
-            lines.for_each(|line| state.lock().unwrap().lines.push(line));
+            set_socket_recv_buffer_size(&stream, 1 << 20).unwrap();
+            let mut reader = BufReader::with_capacity(1 << 16, stream);
+            let mut line = String::new();
+            // A line that the connection cuts off is none.
+            while reader.read_line(&mut line).is_ok() && line.ends_with('\n') {
+                state.lock().unwrap().lines.push(line.trim_end().to_owned());
+                line.clear();
+            }
         }
         Behaviour::NeverReads => state.lock().unwrap().open.push(stream),
         Behaviour::ResetsAfter(bytes) => {
