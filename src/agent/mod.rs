@@ -118,17 +118,18 @@ struct Banner {
 
 async fn prepare(options: &Options, surroundings: &Surroundings) -> Result<Ready, BoxError> {
     let loaded = load(&options.load, &process_environment).await?;
-    if loaded.inputs.is_empty() {
-        return Err("no inputs found, did you provide a valid config file?".into());
-    }
-    if loaded.outputs.is_empty() && !matches!(options.mode, Mode::Test(_)) {
-        return Err("no outputs found, did you provide a valid config file?".into());
-    }
     loaded.agent.validate()?;
     let log = Settings::new(&loaded.agent, options.debug, options.quiet)?;
     let banner = Banner::new(&loaded);
     let agent = loaded.agent.clone();
     let (pipeline, log_rules) = build::build(loaded, surroundings)?;
+    // After the build, so that a mistake in a plugin's table is told first.
+    if pipeline.inputs.is_empty() {
+        return Err("no inputs found, did you provide a valid config file?".into());
+    }
+    if pipeline.outputs.is_empty() && !matches!(options.mode, Mode::Test(_)) {
+        return Err("no outputs found, did you provide a valid config file?".into());
+    }
     Ok(Ready { agent, log, log_rules, banner, pipeline })
 }
 
