@@ -5,5 +5,7 @@ mod kit;
 
 mod graphite;
 mod lifecycle;
+mod mqtt;
+mod mqtt_delivery;
 mod shipped_configs;
 mod testcases;
