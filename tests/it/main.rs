@@ -7,5 +7,7 @@ mod kit;
 mod demo;
 mod graphite;
 mod lifecycle;
+mod mqtt;
+mod mqtt_delivery;
 mod shipped_configs;
 mod testcases;

@@ -212,7 +212,7 @@ fn run_agent(folder: &Path, case: &Case, receivers: &Receivers) -> Ended {
 
 fn start_with_steps(setup: Setup, steps: &[Step]) -> Ended {
     let began = Instant::now();
-    let mut agent = setup.start();
+    let agent = setup.start();
     for step in steps {
         // The case itself speaks of seconds after the start.
         std::thread::sleep(Duration::from_secs_f64(step.at).saturating_sub(began.elapsed()));

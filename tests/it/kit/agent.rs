@@ -1,5 +1,6 @@
 //! The program, started with a configuration in a folder of its own.
 
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ pub struct Setup {
 /// The running agent; ends with the value.
 pub struct Agent {
     folder: TempDir,
-    child: Child,
+    child: RefCell<Child>,
 }
 
 /// How an agent ended.
@@ -74,7 +75,7 @@ impl Setup {
     /// Starts it.
     pub fn start(self) -> Agent {
         let Self { folder, args, env } = self;
-        let child = spawn(folder.path(), &args, &env);
+        let child = RefCell::new(spawn(folder.path(), &args, &env));
         Agent { folder, child }
     }
 
@@ -127,7 +128,7 @@ impl Agent {
     }
 
     fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
+        Pid::from_child(&self.child.borrow())
     }
 
     /// Waits until its log has this.
@@ -138,8 +139,14 @@ impl Agent {
     /// Waits until its log has this so many times.
     pub fn wait_for_logs(&self, part: &str, times: usize) {
         wait_for(&format!("{part:?} in the log"), || {
+            // Asked first: what it logs at the very end counts.
+            let running = self.is_running();
             let log = self.stderr();
-            if log.matches(part).count() >= times { Ok(()) } else { Err(log) }
+            match log.matches(part).count() >= times {
+                true => Ok(()),
+                false if running => Err(log),
+                false => panic!("the agent has ended without {part:?} in its log:\n{log}"),
+            }
         });
     }
 
@@ -153,14 +160,14 @@ impl Agent {
 
     /// Resident memory in KiB.
     pub fn resident(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.borrow().id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
     /// Whether it still runs.
-    pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
+    pub fn is_running(&self) -> bool {
+        self.child.borrow_mut().try_wait().unwrap().is_none()
     }
 
     /// Asks it to end, and waits for that.
@@ -180,7 +187,7 @@ impl Agent {
     pub fn ended(mut self) -> Ended {
         let began = Instant::now();
         let status = loop {
-            match self.child.try_wait().unwrap() {
+            match self.child.get_mut().try_wait().unwrap() {
                 Some(status) => break status,
                 None if began.elapsed() > PATIENCE => panic!("the agent does not end; its log:\n{}", self.stderr()),
                 None => pause(),
@@ -195,8 +202,8 @@ impl Agent {
 impl Drop for Agent {
     fn drop(&mut self) {
         // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.child.get_mut().kill();
+        let _ = self.child.get_mut().wait();
     }
 }
 

@@ -6,7 +6,7 @@ mod http;
 mod mosquitto;
 mod server;
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 pub use agent::{Agent, Ended, Setup, heliograph};
@@ -43,6 +43,13 @@ pub fn pause() {
 /// A TCP port of this machine that nobody listens on.
 pub fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// Waits until somebody accepts connections on this port.
+pub fn wait_for_port(port: u16) {
+    wait_for(&format!("a listener on port {port}"), || {
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map(drop).map_err(|error| error.to_string())
+    });
 }
 
 /// The decimal number that follows `name` in a text like `name=12i`.
