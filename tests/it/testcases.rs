@@ -169,7 +169,8 @@ fn run(folder: &Path) -> Result<(), Vec<String>> {
             continue;
         }
         let wanted = fs::read_to_string(&path).unwrap();
-        problems.extend(compare::differences(&case, &ending, &wanted, &got).into_iter().map(|d| format!("{name}: {d}")));
+        problems
+            .extend(compare::differences(&case, &ending, &wanted, &got).into_iter().map(|d| format!("{name}: {d}")));
     }
     if problems.is_empty() {
         return Ok(());
