@@ -43,7 +43,7 @@ fn measure(args: &[String]) -> Outcome<()> {
     println!("{messages} messages of {DEVICES} devices, QoS {qos}, best of {runs} runs each");
     let best = |run: &dyn Fn() -> Outcome<Figures>| -> Outcome<Figures> {
         let mut figures = (0..runs).map(|_| run()).collect::<Outcome<Vec<_>>>()?;
-        figures.sort_by(|a, b| a.cpu.cmp(&b.cpu));
+        figures.sort_by_key(|figures| figures.cpu);
         Ok(figures.swap_remove(0))
     };
     let bare = best(&|| run_bare(messages, qos))?;

@@ -34,6 +34,8 @@ use crate::config::{AgentConfig, KnownPlugins, LoadOptions, Location, Version, l
 use crate::logging::{Control, Settings};
 use crate::pipeline::{Outcome, Pipeline, stop};
 
+pub use crate::pipeline::stop::{Stop, Stopper, channel as stop_channel};
+
 /// What to run, and how.
 #[derive(Debug)]
 pub struct Options {
@@ -77,13 +79,19 @@ pub fn known_plugins() -> KnownPlugins {
 /// Loads and builds everything and starts nothing (`config check`).
 pub async fn check(options: &LoadOptions) -> Result<(), ConfigError> {
     let loaded = load(options, &process_environment).await?;
-    build::build(loaded, &surroundings()).map(drop)
+    build::build(loaded, &surroundings(Stats::default())).map(drop)
 }
 
 /// Runs the agent on a runtime of its own, with as many threads as `[agent] worker_threads` says.
 pub fn run(options: &Options, log: &Control) -> Result<(), BoxError> {
+    let (_stopper, end) = stop::channel();
+    run_with(options, log, Stats::default(), end)
+}
+
+/// Runs the agent within a program of another purpose, which sees its figures in `stats` and may tell it to `end`.
+pub fn run_with(options: &Options, log: &Control, stats: Stats, end: Stop) -> Result<(), BoxError> {
     let here = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let surroundings = surroundings();
+    let surroundings = surroundings(stats);
     let started = here.block_on(async {
         let mut signals = Signals::new()?;
         tokio::select! {
@@ -95,7 +103,7 @@ pub fn run(options: &Options, log: &Control) -> Result<(), BoxError> {
     let Some((signals, ready)) = started else { return Ok(()) };
     let threads = ready.agent.worker_threads;
     let notifier = if options.mode == Mode::Run { Notifier::from_environment() } else { Notifier::default() };
-    let work = Agent { options, log, surroundings, signals, notifier }.run(ready);
+    let work = Agent { options, log, surroundings, signals, end, notifier }.run(ready);
     if threads > 1 {
         // Signals were taken over on the first runtime, which therefore has to live on.
         let _context = here.enter();
@@ -108,8 +116,8 @@ pub fn run(options: &Options, log: &Control) -> Result<(), BoxError> {
     here.block_on(work)
 }
 
-fn surroundings() -> Surroundings {
-    Surroundings { clock: Clock::system(), host: HostPaths::from_environment(), stats: Stats::default() }
+fn surroundings(stats: Stats) -> Surroundings {
+    Surroundings { clock: Clock::system(), host: HostPaths::from_environment(), stats }
 }
 
 /// A configuration that is ready to run.
@@ -125,18 +133,19 @@ struct Ready {
 
 async fn prepare(options: &Options, surroundings: &Surroundings) -> Result<Ready, BoxError> {
     let mut loaded = load(&options.load, &process_environment).await?;
-    if loaded.inputs.is_empty() {
-        return Err("no inputs found, did you provide a valid config file?".into());
-    }
-    if loaded.outputs.is_empty() && !matches!(options.mode, Mode::Test(_)) {
-        return Err("no outputs found, did you provide a valid config file?".into());
-    }
     loaded.agent.validate()?;
     let log = Settings::new(&loaded.agent, options.debug, options.quiet)?;
     let banner = Banner::new(&loaded, options.print_sources);
     let agent = loaded.agent.clone();
     let sources = std::mem::take(&mut loaded.sources);
     let (pipeline, log_rules) = build::build(loaded, surroundings)?;
+    // After the build, so that a mistake in a plugin's table is told first.
+    if pipeline.inputs.is_empty() {
+        return Err("no inputs found, did you provide a valid config file?".into());
+    }
+    if pipeline.outputs.is_empty() && !matches!(options.mode, Mode::Test(_)) {
+        return Err("no outputs found, did you provide a valid config file?".into());
+    }
     let path = Some(&agent.statefile).filter(|path| !path.is_empty() && options.mode == Mode::Run);
     let state = path.map(|path| StateFile::load(Path::new(path))).transpose()?;
     Ok(Ready { agent, log, log_rules, banner, sources, state, pipeline })
@@ -148,6 +157,7 @@ struct Agent<'a> {
     log: &'a Control,
     surroundings: Surroundings,
     signals: Signals,
+    end: Stop,
     notifier: Notifier,
 }
 
@@ -208,6 +218,7 @@ impl Agent<'_> {
             let wake = tokio::select! {
                 outcome = &mut run => Wake::Ended(outcome),
                 request = self.signals.next() => Wake::Asked(request),
+                () = self.end.requested(), if !is_ending => Wake::Asked(Request::End),
                 () = watcher.changed(), if !is_ending => Wake::Asked(Request::Reload),
             };
             match wake {

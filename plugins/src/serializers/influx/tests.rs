@@ -85,8 +85,10 @@ fn errors() {
         .assert_eq(&error("", &batch(&[",h=a v=1 1"])));
 }
 
+type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// Reads one line the plain way: name, tags, and fields as texts.
-fn read(line: &[u8]) -> (Vec<u8>, Vec<(Vec<u8>, Vec<u8>)>, Vec<(Vec<u8>, Vec<u8>)>) {
+fn read(line: &[u8]) -> (Vec<u8>, Pairs, Pairs) {
     let words = split(line, b' ');
     let series = split(&words[0], b',');
     let pairs = |texts: &[Vec<u8>]| {

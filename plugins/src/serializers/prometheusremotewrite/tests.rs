@@ -289,7 +289,8 @@ proptest! {
     ) {
         let mut lines = Vec::new();
         // A plain model: by labels, the last value of each millisecond that is not older than the one before.
-        let mut want: BTreeMap<Vec<(Vec<u8>, Vec<u8>)>, Vec<(f64, i64)>> = BTreeMap::new();
+        type Labels = Vec<(Vec<u8>, Vec<u8>)>;
+        let mut want: BTreeMap<Labels, Vec<(f64, i64)>> = BTreeMap::new();
         for (name, tags, time, value) in &metrics {
             let tag_text: String = tags.iter().map(|(key, value)| format!(",{key}={value}")).collect();
             lines.push(format!("{name}{tag_text} v={value} {}", time * 1_000_000));
