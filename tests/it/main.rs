@@ -3,9 +3,12 @@
 
 mod kit;
 
+mod cardinality;
+
 mod graphite;
 mod lifecycle;
 mod mqtt;
 mod mqtt_delivery;
+mod prometheus;
 mod shipped_configs;
 mod testcases;
