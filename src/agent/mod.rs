@@ -24,6 +24,8 @@ use crate::config::{AgentConfig, KnownPlugins, LoadOptions, Loaded, load, proces
 use crate::logging::{Control, MAIN, Settings};
 use crate::pipeline::{Outcome, Pipeline, stop};
 
+pub use crate::pipeline::stop::{Stop, Stopper, channel as stop_channel};
+
 /// What to run, and how.
 #[derive(Debug)]
 pub struct Options {
@@ -63,20 +65,26 @@ pub fn known_plugins() -> KnownPlugins {
 /// Loads and builds everything and starts nothing (`config check`).
 pub async fn check(options: &LoadOptions) -> Result<(), ConfigError> {
     let loaded = load(options, &process_environment).await?;
-    build::build(loaded, &surroundings()).map(drop)
+    build::build(loaded, &surroundings(Stats::default())).map(drop)
 }
 
 /// Runs the agent on a runtime of its own, with as many threads as `[agent] worker_threads` says.
 pub fn run(options: &Options, log: &Control) -> Result<(), BoxError> {
+    let (_stopper, end) = stop::channel();
+    run_with(options, log, Stats::default(), end)
+}
+
+/// Runs the agent within a program of another purpose, which sees its figures in `stats` and may tell it to `end`.
+pub fn run_with(options: &Options, log: &Control, stats: Stats, end: Stop) -> Result<(), BoxError> {
     let here = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let surroundings = surroundings();
+    let surroundings = surroundings(stats);
     let (signals, ready) = here.block_on(async {
         let signals = Signals::new()?;
         let ready = prepare(options, &surroundings).await?;
         Ok::<_, BoxError>((signals, ready))
     })?;
     let threads = ready.agent.worker_threads;
-    let work = Agent { options, log, surroundings, signals }.run(ready);
+    let work = Agent { options, log, surroundings, signals, end }.run(ready);
     if threads > 1 {
         // Signals were taken over on the first runtime, which therefore has to live on.
         let _context = here.enter();
@@ -89,8 +97,8 @@ pub fn run(options: &Options, log: &Control) -> Result<(), BoxError> {
     here.block_on(work)
 }
 
-fn surroundings() -> Surroundings {
-    Surroundings { clock: Clock::system(), host: HostPaths::from_environment(), stats: Stats::default() }
+fn surroundings(stats: Stats) -> Surroundings {
+    Surroundings { clock: Clock::system(), host: HostPaths::from_environment(), stats }
 }
 
 /// A configuration that is ready to run.
@@ -131,6 +139,7 @@ struct Agent<'a> {
     log: &'a Control,
     surroundings: Surroundings,
     signals: Signals,
+    end: Stop,
 }
 
 impl Agent<'_> {
@@ -160,11 +169,17 @@ impl Agent<'_> {
         };
         let mut run = std::pin::pin!(run);
         let mut next = None;
+        let mut told_to_end = false;
         loop {
             tokio::select! {
                 outcome = &mut run => {
                     judge(mode, outcome?)?;
                     return Ok(next);
+                }
+                () = self.end.requested(), if !told_to_end => {
+                    told_to_end = true;
+                    next = None;
+                    stopper.stop();
                 }
                 request = self.signals.next() => match request {
                     Request::Flush => flush.send_modify(|count| *count += 1),

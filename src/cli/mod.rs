@@ -2,6 +2,7 @@
 
 mod arguments;
 mod check;
+mod demo;
 mod flags;
 mod help;
 mod migrate;
@@ -42,6 +43,9 @@ pub enum Command {
     ConfigCheck(CheckOptions),
     /// `config migrate`: see [`migrate()`].
     ConfigMigrate(MigrateOptions),
+    /// `demo`: see [`crate::demo`].
+    #[cfg(feature = "demo")]
+    Demo(crate::demo::Options),
     /// `secrets …`: see [`secrets()`].
     Secrets(SecretsCommand, Box<RunOptions>),
     /// One that only prints: see [`execute_simple`].
@@ -137,6 +141,7 @@ fn command(found: &Arguments) -> anyhow::Result<Command> {
             },
             deprecated: found.switch("deprecated"),
         }),
+        ["demo"] => return demo::command(found),
         ["secrets"] => Command::Print(help_on(found)),
         ["secrets", action] => Command::Secrets(SecretsCommand::new(action, found)?, Box::new(RunOptions::new(found)?)),
         other => bail!("unknown command {:?}", other.join(" ")),
@@ -186,6 +191,8 @@ pub fn execute(command: &Command, log: &Control) -> anyhow::Result<ExitCode> {
             runtime()?.block_on(agent::check(&options.load_options(os_hostname())))?;
         }
         Command::ConfigMigrate(options) => runtime()?.block_on(migrate(options, &process_environment))?,
+        #[cfg(feature = "demo")]
+        Command::Demo(options) => crate::demo::show(options, log)?,
         Command::Secrets(command, options) => {
             log.configure(&Settings { level: level(options.debug, options.quiet), ..Settings::default() })?;
             let mut out = io::stdout();

@@ -4,11 +4,13 @@
 mod kit;
 
 mod cardinality;
-
+#[cfg(feature = "demo")]
+mod demo;
 mod graphite;
 mod lifecycle;
 mod mqtt;
 mod mqtt_delivery;
 mod prometheus;
 mod shipped_configs;
+mod tables;
 mod testcases;
