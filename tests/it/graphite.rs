@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::kit::{Agent, Behaviour, Ended, GraphiteServer, Server, Setup, command, free_port, heliograph, wait_for, wait_until};
+use crate::kit::{
+    Agent, Behaviour, Ended, GraphiteServer, Server, Setup, command, free_port, heliograph, wait_for, wait_until,
+};
 
 /// Lines that the agent gathers each time.
 const LINES: usize = 2000;

@@ -69,7 +69,8 @@ fn once_with_a_gather_that_fails_ends_with_one() {
 fn signals_to_end_flush_first() {
     for signal in [Signal::TERM, Signal::INT] {
         let config = config("1h", &(input("pump") + &input("valve") + FILE));
-        let agent = heliograph(&(config + "[[outputs.file]]\n  files = [\"now\"]\n  flush_interval = \"100ms\"\n")).start();
+        let agent =
+            heliograph(&(config + "[[outputs.file]]\n  files = [\"now\"]\n  flush_interval = \"100ms\"\n")).start();
         agent.wait_for_text("now", |text| text.contains("pump") && text.contains("valve"));
         assert_eq!(agent.text("out"), "", "an hour has not passed");
         agent.signal(signal);
@@ -144,10 +145,19 @@ fn user_signal_flushes() {
 #[test]
 fn secrets_stay_out_of_messages() {
     let output = |line: &str| {
-        format!("[[outputs.http]]\n  url = \"http://127.0.0.1:9\"\n  username = \"u\"\n  {line}\n  password = \"correct horse\"\n")
+        format!(
+            "[[outputs.http]]\n  url = \"http://127.0.0.1:9\"\n  username = \"u\"\n  {line}\n  password = \"correct horse\"\n"
+        )
     };
-    for mistake in ["timout = \"1s\"", "timeout = \"1 parsec\"", "timeout = ", "= 3", "pasword = \"horse\"", "headers = {a = $SECRET}", "metod = \"$SECRET\""]
-    {
+    for mistake in [
+        "timout = \"1s\"",
+        "timeout = \"1 parsec\"",
+        "timeout = ",
+        "= 3",
+        "pasword = \"horse\"",
+        "headers = {a = $SECRET}",
+        "metod = \"$SECRET\"",
+    ] {
         let ended = heliograph(&config("1h", &(input("pump") + &output(mistake))))
             .env("SECRET", "battery staple")
             .arg("--debug")
@@ -183,7 +193,10 @@ fn unknown_plugins_and_options_are_refused_with_place_and_nearest_name() {
     };
     refused("[[inputs.mqtt_consmer]]\n", &["telegraf.conf:1:", "mqtt_consmer", "mqtt_consumer"]);
     refused("[[outputs.graphit]]\n", &["telegraf.conf:1:", "graphit", "\"graphite\""]);
-    refused("[[inputs.cpu]]\n  percpu = true\n\n  totlcpu = true\n", &["telegraf.conf:4:3", "totlcpu", "totalcpu", "^^^^^^^"]);
+    refused(
+        "[[inputs.cpu]]\n  percpu = true\n\n  totlcpu = true\n",
+        &["telegraf.conf:4:3", "totlcpu", "totalcpu", "^^^^^^^"],
+    );
     refused("[[inputs.cpu]]\n  percpu = \"often\"\n", &["telegraf.conf:2:12", "percpu", "^"]);
     refused("[agent]\n  intervall = \"10s\"\n", &["telegraf.conf:2:3", "intervall", "interval"]);
     refused("[[inputs.file]]\n  files = [\"a\"]\n  data_format = \"jsn\"\n", &["telegraf.conf:3:", "jsn", "\"json\""]);

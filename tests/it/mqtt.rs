@@ -147,8 +147,7 @@ fn tls_of_an_unknown_authority_is_refused() {
 #[test]
 fn websockets() {
     let port = free_port();
-    let mut broker =
-        Mosquitto::new(&format!("allow_anonymous true\nlistener {port} 127.0.0.1\nprotocol websockets\n"));
+    let mut broker = Mosquitto::new(&format!("allow_anonymous true\nlistener {port} 127.0.0.1\nprotocol websockets\n"));
     broker.restart();
     // This listener opens later than the other.
     wait_for_port(port);
@@ -184,7 +183,11 @@ fn login() {
     works(&agent, &broker, &["-u", "plant", "-P", "correct horse"]);
     let ended = heliograph(&consumer(&tcp(&broker), &login("battery staple"))).run();
     assert_eq!(ended.code(), 1);
-    assert!(ended.stderr.contains("bad user name or password") || ended.stderr.contains("not authorized"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("bad user name or password") || ended.stderr.contains("not authorized"),
+        "{}",
+        ended.stderr
+    );
     assert!(!ended.stderr.contains("staple"), "{}", ended.stderr);
 }
 

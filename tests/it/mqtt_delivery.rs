@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::kit::{Agent, Behaviour, GraphiteServer, Mosquitto, free_port, heliograph, number_after, wait_for, wait_until};
+use crate::kit::{
+    Agent, Behaviour, GraphiteServer, Mosquitto, free_port, heliograph, number_after, wait_for, wait_until,
+};
 
 /// Messages of a test that counts them.
 const MESSAGES: u64 = 500;
@@ -217,7 +219,9 @@ fn odd_messages_leave_the_connection_alone() {
     assert!(has(format!("topic=plant/large value=\"{}\"", "x".repeat(1 << 20)).as_bytes()));
     // The format cuts zero bytes off at the ends, as devices write with a fixed width.
     assert!(has(b"topic=plant/nul value=\"a\0b\""));
-    assert!(has(b"topic=plant/invalid value=\"a\xff\xc3\x28b\"") || has("topic=plant/invalid value=\"a\u{fffd}".as_bytes()));
+    assert!(
+        has(b"topic=plant/invalid value=\"a\xff\xc3\x28b\"") || has("topic=plant/invalid value=\"a\u{fffd}".as_bytes())
+    );
     assert!(has(format!("topic={deep} value=\"deep\"").as_bytes()));
     assert!(has("topic=plant/\u{fc}ml\u{e4}ut\\ and\\ blank value=\"text\"".as_bytes()));
     assert!(!agent.stderr().contains("connection lost"), "{}", agent.stderr());

@@ -10,7 +10,12 @@ use crate::kit::{Server, free_port, get, heliograph, url_encode, wait_for};
 fn prometheus(scraped: u16) -> (u16, Server) {
     let port = free_port();
     let address = format!("--web.listen-address=127.0.0.1:{port}");
-    let args = ["--config.file=@/prometheus.yml", "--storage.tsdb.path=@/data", "--web.enable-remote-write-receiver", &address];
+    let args = [
+        "--config.file=@/prometheus.yml",
+        "--storage.tsdb.path=@/data",
+        "--web.enable-remote-write-receiver",
+        &address,
+    ];
     let mut server = Server::new("prometheus", "prometheus", &args);
     server.write(
         "prometheus.yml",

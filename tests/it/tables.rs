@@ -45,14 +45,8 @@ const UNSET: [(&str, &str); 9] = [
 const NO_SECRETS: [&str; 2] = ["cannot read the folder of secrets", "no keyring"];
 
 /// The headings of a README, in order. The first may be left out: what stands below the title says the same.
-const HEADINGS: [&str; 6] = [
-    "What it does and where it runs",
-    "Configuration",
-    "Metrics",
-    "Cardinality",
-    "Example output",
-    "Troubleshooting",
-];
+const HEADINGS: [&str; 6] =
+    ["What it does and where it runs", "Configuration", "Metrics", "Cardinality", "Example output", "Troubleshooting"];
 
 fn plugins() -> Vec<Plugin> {
     let mut all = Vec::new();
@@ -77,7 +71,10 @@ impl Plugin {
         let kind = Path::new(env!("CARGO_MANIFEST_DIR")).join("plugins/src").join(self.kind);
         let name = self.name.strip_suffix("_upstream").unwrap_or(self.name);
         let folders = [kind.join(name), kind.join(format!("{name}_"))];
-        folders.into_iter().find(|folder| folder.is_dir()).unwrap_or_else(|| panic!("no folder of {}", self.full_name()))
+        folders
+            .into_iter()
+            .find(|folder| folder.is_dir())
+            .unwrap_or_else(|| panic!("no folder of {}", self.full_name()))
     }
 }
 

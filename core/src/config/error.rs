@@ -183,7 +183,10 @@ mod tests {
         let check = |line: &str, expected: Expect| expected.assert_eq(&without_secret(line));
         check("  password = \"correct horse\"", expect![["  password = ***"]]);
         check("  pasword = \"correct horse\"", expect![["  pasword = ***"]]);
-        check("headers = {a = \"b=c\", Authorization = \"Bearer x\"}", expect![["headers = {a = \"b=c\", Authorization = ***"]]);
+        check(
+            "headers = {a = \"b=c\", Authorization = \"Bearer x\"}",
+            expect![["headers = {a = \"b=c\", Authorization = ***"]],
+        );
         check("  percpu = \"often\"", expect![["  percpu = \"often\""]]);
     }
 

@@ -154,7 +154,11 @@ impl Agent {
     pub fn wait_for_text(&self, name: &str, holds: impl Fn(&str) -> bool) -> String {
         wait_for(&format!("content of {name}"), || {
             let text = self.text(name);
-            if holds(&text) { Ok(text) } else { Err(format!("it has {} bytes; the log:\n{}", text.len(), self.stderr())) }
+            if holds(&text) {
+                Ok(text)
+            } else {
+                Err(format!("it has {} bytes; the log:\n{}", text.len(), self.stderr()))
+            }
         })
     }
 

@@ -171,9 +171,7 @@ fn near(a: &Value, b: &Value, tolerance: f64) -> bool {
             let (Some(a), Some(b)) = (a.as_f64(), b.as_f64()) else { return false };
             a == b || (a - b).abs() <= tolerance * a.abs().max(b.abs())
         }
-        (Value::Array(a), Value::Array(b)) => {
-            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| near(a, b, tolerance))
-        }
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| near(a, b, tolerance)),
         (Value::Object(a), Value::Object(b)) => {
             a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| near(a, b, tolerance)))
         }
