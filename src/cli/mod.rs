@@ -28,7 +28,7 @@ use crate::logging::{Control, Settings};
 
 pub use check::CheckOptions;
 pub use migrate::{MigrateOptions, migrate};
-pub use options::{Password, RunOptions, Watch};
+pub use options::{Password, RunOptions};
 pub use pidfile::PidFile;
 pub use print::PluginList;
 pub use sample::Filters;
@@ -210,7 +210,14 @@ fn run(options: &RunOptions, log: &Control) -> anyhow::Result<()> {
     options.warn();
     let load = options.load_options(os_hostname())?;
     let _pidfile = options.pidfile.as_deref().filter(|_| !options.is_single()).and_then(PidFile::create);
-    let options = Options { load, mode: options.mode, debug: options.debug, quiet: options.quiet };
+    let options = Options {
+        load,
+        mode: options.mode,
+        debug: options.debug,
+        quiet: options.quiet,
+        watch: options.watch,
+        print_sources: options.print_plugin_config_source,
+    };
     agent::run(&options, log).map_err(|error| anyhow!(error))
 }
 

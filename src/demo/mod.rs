@@ -154,7 +154,14 @@ impl Demo {
             os_hostname: os_hostname(),
             ..LoadOptions::default()
         };
-        let agent_options = agent::Options { load, mode: Mode::Run, debug: false, quiet: false };
+        let agent_options = agent::Options {
+            load,
+            mode: Mode::Run,
+            debug: false,
+            quiet: false,
+            print_sources: false,
+            watch: agent::WatchOptions::default(),
+        };
         let (stats, sent) = (Stats::default(), Sent::default());
         let begun = Instant::now();
         let watcher =
