@@ -35,7 +35,7 @@ fi
 echo "== format"
 cargo fmt --all --check
 echo "== lints"
-cargo clippy --workspace --all-targets -- -D warnings
+cargo clippy --workspace --all-targets --all-features -- -D warnings
 echo "== tests"
-cargo test --workspace
+cargo test --workspace --all-features
 echo "== all tests passed"
