@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use heliograph_core::model::{Kind, Value};
 use crate::serializers::testing::{batch, metric, options, typed};
 use expect_test::{Expect, expect};
 use proptest::prelude::*;

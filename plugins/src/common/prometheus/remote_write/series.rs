@@ -1,90 +1,158 @@
-//! One write request: samples collected by series, then encoded and compressed.
+//! The series of a batch with their samples, in the order in which they came.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasherDefault;
 use std::ops::Range;
 
 use heliograph_core::memo::FingerprintHasher;
+use heliograph_core::model::Kind;
 
 use super::labels::Encoded;
-use super::wire::{self, Form, tag, varint, varint_len};
 
-/// The series of a batch. All its memory is used again for the next one.
-pub(super) struct Request {
-    index: HashMap<u64, u32, BuildHasherDefault<FingerprintHasher>>,
-    series: Vec<TimeSeries>,
-    /// Second and later samples of a series, each naming the next.
-    more: Vec<(Sample, Option<u32>)>,
-    /// Encoded labels of all series, and encoded histograms.
-    bytes: Vec<u8>,
-    /// The request before it is compressed.
-    raw: Vec<u8>,
-    /// Room for the compressed request, kept as long as the largest one needed, so that it is filled with zeros once.
-    compressed: Vec<u8>,
-    encoder: snap::raw::Encoder,
-}
-
-/// One series of the request.
-struct TimeSeries {
-    labels: Range<u32>,
-    first: Sample,
-    /// Where the second and the last sample stand in `more`.
-    rest: Option<(u32, u32)>,
-}
-
-#[derive(Clone)]
-struct Sample {
-    milliseconds: i64,
-    value: SampleValue,
-}
-
-/// A float, or where the encoded histogram stands in the bytes of the request.
-#[derive(Clone)]
-enum SampleValue {
-    Float(f64),
-    Histogram(Range<u32>),
+/// What becomes of a sample that is older than the one before it of the same series.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Late {
+    /// It is left out, as Telegraf does.
+    #[default]
+    Drop,
+    /// It goes in front, so that the samples of a series are in order.
+    Sort,
 }
 
 /// Why a sample is not in the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Dropped {
+pub enum Dropped {
+    /// See [`Late::Drop`].
     #[error("a sample is older than the one before it of the same series")]
     Older,
+    /// The first one decides.
     #[error("a series has samples of floats and of native histograms")]
     Mixed,
+    /// Nothing is left of it once it is cleaned.
     #[error("a field's name holds nothing that is allowed in a metric name")]
     Name,
+    /// A text, or a count that is negative.
     #[error("a field's value is no number, or none that counts")]
     Value,
+    /// Fields that do not make a histogram or summary.
     #[error("a bucket or quantile has no tag that says which, or a histogram or summary no field that belongs to it")]
     Shape,
 }
 
-impl Request {
-    /// An empty request.
-    pub(super) fn new() -> Self {
-        Self {
-            index: HashMap::default(),
-            series: Vec::new(),
-            more: Vec::new(),
-            bytes: Vec::new(),
-            raw: Vec::new(),
-            compressed: Vec::new(),
-            encoder: snap::raw::Encoder::new(),
-        }
+/// The series of a batch. All its memory is used again for the next one.
+#[derive(Debug, Default)]
+pub struct SeriesSet {
+    index: HashMap<u64, u32, BuildHasherDefault<FingerprintHasher>>,
+    series: Vec<TimeSeries>,
+    samples: Vec<Sample>,
+    /// Encoded labels of all series, and encoded histograms.
+    bytes: Vec<u8>,
+    late: Late,
+    is_disordered: bool,
+    /// Keys and times of samples that are left out, since a receiver has answered for them already.
+    settled: HashSet<(u64, i64)>,
+    metric: Place,
+}
+
+/// The metric that samples come from.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    number: u32,
+    kind: Kind,
+    tenant: u32,
+    tenant_hash: u64,
+}
+
+/// One series.
+#[derive(Debug)]
+pub struct TimeSeries {
+    /// Tells the series apart from all others, those of other tenants included.
+    pub key: u64,
+    /// Number of the tenant.
+    pub tenant: u32,
+    /// What its values mean.
+    pub kind: Kind,
+    /// Whether its samples are native histograms.
+    pub is_histogram: bool,
+    is_disordered: bool,
+    labels: Range<u32>,
+    first: u32,
+    last: u32,
+    len: u32,
+}
+
+/// Labels of a series of a [`SeriesSet`], in a form that outlives it; see [`super::Collector::labels`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredLabels {
+    /// Key of the series without its tenant.
+    pub(super) hash: u64,
+    /// As version 1.0 has them.
+    pub(super) bytes: Box<[u8]>,
+}
+
+/// Samples of one series that follow each other: what a request is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Index of the series.
+    pub series: u32,
+    first: u32,
+    /// Number of samples.
+    pub len: u32,
+}
+
+/// A float, or where the encoded histogram stands in the bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sample {
+    pub(super) milliseconds: i64,
+    bits: u64,
+    metric: u32,
+    next: u32,
+}
+
+const NONE: u32 = u32::MAX;
+/// The value of a series that has ended.
+pub(super) const STALE: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
+/// Any other value that is no number: a receiver must not take it for [`STALE`].
+const NOT_A_NUMBER: u64 = 0x7ff8_0000_0000_0001;
+
+impl SeriesSet {
+    pub(super) fn new(late: Late) -> Self {
+        Self { late, ..Self::default() }
     }
 
     /// Number of series.
-    pub(super) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.series.len()
+    }
+
+    /// Whether there is no series.
+    pub fn is_empty(&self) -> bool {
+        self.series.is_empty()
+    }
+
+    /// The series of this index.
+    pub fn get(&self, index: u32) -> &TimeSeries {
+        &self.series[index as usize]
+    }
+
+    /// What is added from now on comes from this metric.
+    #[inline]
+    pub(super) fn start(&mut self, number: u32, kind: Kind, tenant: u32, tenant_hash: u64) {
+        self.metric = Place { number, kind, tenant, tenant_hash };
     }
 
     /// Adds a sample: a newer one after the last of its series, one of the same millisecond in its place.
     #[inline]
     pub(super) fn add(&mut self, labels: Encoded<'_>, milliseconds: i64, value: f64) -> Result<(), Dropped> {
-        self.put(labels, Sample { milliseconds, value: SampleValue::Float(value) })
+        let bits = if value.is_nan() { NOT_A_NUMBER } else { value.to_bits() };
+        self.put(labels, milliseconds, bits, false)
+    }
+
+    /// Adds the mark of the end of a series of floats.
+    pub(super) fn add_stale(&mut self, labels: Encoded<'_>, milliseconds: i64) -> Result<(), Dropped> {
+        self.put(labels, milliseconds, STALE.to_bits(), false)
     }
 
     /// Adds an encoded histogram (without its time) like [`Self::add`].
@@ -94,87 +162,181 @@ impl Request {
         milliseconds: i64,
         histogram: &[u8],
     ) -> Result<(), Dropped> {
-        let value = SampleValue::Histogram(store(&mut self.bytes, histogram));
-        self.put(labels, Sample { milliseconds, value })
+        let place = store(&mut self.bytes, histogram);
+        self.put(labels, milliseconds, u64::from(place.start) << 32 | u64::from(place.end), true)
     }
 
     /// Adds a zero if there is no sample of this series yet.
     pub(super) fn ensure(&mut self, labels: Encoded<'_>, milliseconds: i64) {
-        if !self.index.contains_key(&labels.hash) {
+        if !self.index.contains_key(&self.key(labels)) {
             // A new series takes any sample.
             let _ = self.add(labels, milliseconds, 0.0);
         }
     }
 
+    fn key(&self, labels: Encoded<'_>) -> u64 {
+        labels.hash ^ self.metric.tenant_hash
+    }
+
     #[inline]
-    fn put(&mut self, labels: Encoded<'_>, sample: Sample) -> Result<(), Dropped> {
-        match self.index.entry(labels.hash) {
+    fn put(&mut self, labels: Encoded<'_>, milliseconds: i64, bits: u64, is_histogram: bool) -> Result<(), Dropped> {
+        let key = self.key(labels);
+        if !self.settled.is_empty() && self.settled.contains(&(key, milliseconds)) {
+            return Ok(());
+        }
+        let Place { number, kind, tenant, .. } = self.metric;
+        let sample = Sample { milliseconds, bits, metric: number, next: NONE };
+        let new = self.samples.len() as u32;
+        match self.index.entry(key) {
             Entry::Vacant(vacant) => {
                 vacant.insert(self.series.len() as u32);
                 let labels = store(&mut self.bytes, labels.bytes);
-                self.series.push(TimeSeries { labels, first: sample, rest: None });
-                Ok(())
+                let series = TimeSeries {
+                    key,
+                    tenant,
+                    kind,
+                    is_histogram,
+                    is_disordered: false,
+                    labels,
+                    first: new,
+                    last: new,
+                    len: 1,
+                };
+                self.series.push(series);
             }
             Entry::Occupied(occupied) => {
                 let series = &mut self.series[*occupied.get() as usize];
-                let last = match series.rest {
-                    None => &mut series.first,
-                    Some((_, last)) => &mut self.more[last as usize].0,
-                };
-                if std::mem::discriminant(&last.value) != std::mem::discriminant(&sample.value) {
+                let last = &mut self.samples[series.last as usize];
+                if series.is_histogram != is_histogram {
                     return Err(Dropped::Mixed);
                 }
-                match sample.milliseconds.cmp(&last.milliseconds) {
-                    Ordering::Less => return Err(Dropped::Older),
-                    Ordering::Equal => *last = sample,
-                    Ordering::Greater => series.append(sample, &mut self.more),
+                match milliseconds.cmp(&last.milliseconds) {
+                    Ordering::Less if self.late == Late::Drop => return Err(Dropped::Older),
+                    Ordering::Less => {
+                        series.is_disordered = true;
+                        self.is_disordered = true;
+                    }
+                    Ordering::Equal => {
+                        *last = sample;
+                        return Ok(());
+                    }
+                    Ordering::Greater => {}
                 }
-                Ok(())
+                last.next = new;
+                series.last = new;
+                series.len += 1;
             }
         }
+        self.samples.push(sample);
+        Ok(())
     }
 
-    /// Orders the series by number of labels, then by names and values.
-    pub(super) fn sort(&mut self) {
+    /// Puts the samples of every series in order; of one millisecond the last to come stays. To be called when all are in.
+    pub fn order(&mut self) {
+        if !std::mem::take(&mut self.is_disordered) {
+            return;
+        }
+        let Self { series, samples, .. } = self;
+        for one in series.iter_mut().filter(|one| one.is_disordered) {
+            let mut order: Vec<u32> = chain(samples, one.first, one.len).map(|(at, _)| at).collect();
+            let time = |at: u32| samples[at as usize].milliseconds;
+            order.sort_by_key(|&at| time(at));
+            order.reverse();
+            order.dedup_by_key(|at| time(*at));
+            order.reverse();
+            for (i, &at) in order.iter().enumerate() {
+                samples[at as usize].next = order.get(i + 1).copied().unwrap_or(NONE);
+            }
+            (one.first, one.last, one.len) = (order[0], order[order.len() - 1], order.len() as u32);
+            one.is_disordered = false;
+        }
+    }
+
+    /// The series in pieces of at most so many samples, those of one series one after the other.
+    pub fn pieces(&self, most: u32) -> impl Iterator<Item = Piece> + '_ {
+        (0u32..).zip(&self.series).flat_map(move |(index, series)| {
+            let mut rest = Some(Piece { series: index, first: series.first, len: series.len });
+            std::iter::from_fn(move || {
+                let (piece, after) = self.split(rest?, most);
+                rest = after;
+                Some(piece)
+            })
+        })
+    }
+
+    /// The first so many samples of a piece, and the rest if there is one.
+    pub fn split(&self, piece: Piece, most: u32) -> (Piece, Option<Piece>) {
+        if piece.len <= most {
+            return (piece, None);
+        }
+        let (last, _) = chain(&self.samples, piece.first, most).last().expect("at least one sample is asked for");
+        let next = self.samples[last as usize].next;
+        (Piece { len: most, ..piece }, Some(Piece { first: next, len: piece.len - most, ..piece }))
+    }
+
+    /// For each sample of a piece, the number of its metric and its time in milliseconds.
+    pub fn origins(&self, piece: Piece) -> impl Iterator<Item = (u32, i64)> + '_ {
+        self.samples(piece).map(|sample| (sample.metric, sample.milliseconds))
+    }
+
+    #[inline]
+    pub(super) fn samples(&self, piece: Piece) -> impl Iterator<Item = &Sample> + Clone {
+        chain(&self.samples, piece.first, piece.len).map(|(_, sample)| sample)
+    }
+
+    /// Leaves the samples of a piece out of what is collected from now on.
+    pub fn settle(&mut self, piece: Piece) {
+        let key = self.get(piece.series).key;
+        let Self { samples, settled, .. } = self;
+        settled.extend(chain(samples, piece.first, piece.len).map(|(_, sample)| (key, sample.milliseconds)));
+    }
+
+    /// Takes back all that was [settled](Self::settle).
+    pub fn unsettle(&mut self) {
+        self.settled.clear();
+    }
+
+    #[inline]
+    pub(super) fn labels(&self, series: &TimeSeries) -> &[u8] {
+        &self.bytes[range(&series.labels)]
+    }
+
+    #[inline]
+    pub(super) fn histogram(&self, sample: &Sample) -> &[u8] {
+        &self.bytes[(sample.bits >> 32) as usize..sample.bits as u32 as usize]
+    }
+
+    pub(super) fn sort_by_cached_key<K: Ord>(&mut self, key: impl Fn(&[u8]) -> K) {
         let Self { series, bytes, .. } = self;
-        // Encoded labels are cheap to read, and the order is asked for in tests more than in service.
-        let key = |one: &TimeSeries| {
-            let labels: Vec<_> = read_labels(&bytes[range(&one.labels)]).collect();
-            (labels.len(), labels.into_iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect::<Vec<_>>())
-        };
-        series.sort_by_cached_key(key);
+        series.sort_by_cached_key(|one| key(&bytes[range(&one.labels)]));
     }
 
-    /// Appends the compressed request and forgets its contents. Fails beyond 4 GiB.
-    pub(super) fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), snap::Error> {
-        self.encode();
-        let room = snap::raw::max_compress_len(self.raw.len());
-        if self.compressed.len() < room {
-            self.compressed.resize(room, 0);
-        }
-        let compressed = self.encoder.compress(&self.raw, &mut self.compressed);
-        if let Ok(len) = compressed {
-            out.extend_from_slice(&self.compressed[..len]);
-        }
+    pub(super) fn clear(&mut self) {
         self.index.clear();
         self.series.clear();
-        self.more.clear();
+        self.samples.clear();
         self.bytes.clear();
-        compressed.map(drop)
+        self.is_disordered = false;
     }
+}
 
-    fn encode(&mut self) {
-        self.raw.clear();
-        for series in &self.series {
-            let labels = &self.bytes[range(&series.labels)];
-            let mut len = labels.len();
-            series.for_each_sample(&self.more, |sample| len += sample.len());
-            self.raw.push(tag(1, Form::Length));
-            varint(&mut self.raw, len as u64);
-            self.raw.extend_from_slice(labels);
-            series.for_each_sample(&self.more, |sample| sample.write(&self.bytes, &mut self.raw));
-        }
+impl Sample {
+    #[inline]
+    pub(super) fn value(&self) -> f64 {
+        f64::from_bits(self.bits)
     }
+}
+
+/// So many samples from the one at `first` on, with their places.
+#[inline]
+fn chain(samples: &[Sample], first: u32, len: u32) -> impl Iterator<Item = (u32, &Sample)> + Clone {
+    let mut next = first;
+    (0..len).map(move |_| {
+        let at = next;
+        let sample = &samples[at as usize];
+        next = sample.next;
+        (at, sample)
+    })
 }
 
 fn store(bytes: &mut Vec<u8>, more: &[u8]) -> Range<u32> {
@@ -186,102 +348,4 @@ fn store(bytes: &mut Vec<u8>, more: &[u8]) -> Range<u32> {
 #[inline]
 fn range(range: &Range<u32>) -> Range<usize> {
     range.start as usize..range.end as usize
-}
-
-impl TimeSeries {
-    #[cold]
-    fn append(&mut self, sample: Sample, more: &mut Vec<(Sample, Option<u32>)>) {
-        let new = more.len() as u32;
-        more.push((sample, None));
-        self.rest = Some(match self.rest {
-            None => (new, new),
-            Some((second, last)) => {
-                more[last as usize].1 = Some(new);
-                (second, new)
-            }
-        });
-    }
-
-    #[inline]
-    fn for_each_sample(&self, more: &[(Sample, Option<u32>)], mut each: impl FnMut(&Sample)) {
-        each(&self.first);
-        let mut next = self.rest.map(|(second, _)| second);
-        while let Some(at) = next {
-            let (sample, following) = &more[at as usize];
-            each(sample);
-            next = *following;
-        }
-    }
-}
-
-impl Sample {
-    /// Bytes of the encoded sample with the key and length in front of it.
-    #[inline]
-    fn len(&self) -> usize {
-        let content = self.content_len();
-        1 + varint_len(content as u64) + content
-    }
-
-    #[inline]
-    fn content_len(&self) -> usize {
-        let time = if self.milliseconds == 0 { 0 } else { 1 + varint_len(self.milliseconds as u64) };
-        match &self.value {
-            SampleValue::Float(value) => time + if *value == 0.0 { 0 } else { 1 + size_of::<f64>() },
-            SampleValue::Histogram(place) => time + place.len(),
-        }
-    }
-
-    #[inline]
-    fn write(&self, bytes: &[u8], out: &mut Vec<u8>) {
-        /// Fields of `TimeSeries` and, behind them, those of the time in either message.
-        const SAMPLES: u8 = 2;
-        const HISTOGRAMS: u8 = 4;
-        let content_len = self.content_len() as u64;
-        match &self.value {
-            SampleValue::Float(value) => {
-                out.push(tag(SAMPLES, Form::Length));
-                varint(out, content_len);
-                if *value != 0.0 {
-                    wire::double(out, 1, *value);
-                }
-                wire::integer(out, 2, self.milliseconds as u64);
-            }
-            SampleValue::Histogram(place) => {
-                out.push(tag(HISTOGRAMS, Form::Length));
-                varint(out, content_len);
-                out.extend_from_slice(&bytes[range(place)]);
-                wire::integer(out, 15, self.milliseconds as u64);
-            }
-        }
-    }
-}
-
-/// Names and values out of encoded labels.
-fn read_labels(mut bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    std::iter::from_fn(move || {
-        let (_, mut label) = take_field(&mut bytes)?;
-        let (mut name, mut value): (&[u8], &[u8]) = (b"", b"");
-        while let Some((field, text)) = take_field(&mut label) {
-            *(if field == 1 { &mut name } else { &mut value }) = text;
-        }
-        Some((name, value))
-    })
-}
-
-/// The next field of bytes: its number and content.
-fn take_field<'a>(bytes: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
-    let (&key, mut rest) = bytes.split_first()?;
-    let (mut len, mut shift) = (0usize, 0);
-    loop {
-        let (&byte, after) = rest.split_first()?;
-        rest = after;
-        len |= usize::from(byte & 0x7f) << shift;
-        shift += 7;
-        if byte < 0x80 {
-            break;
-        }
-    }
-    let (content, after) = rest.split_at_checked(len)?;
-    *bytes = after;
-    Some((key >> 3, content))
 }
