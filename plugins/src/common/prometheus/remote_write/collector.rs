@@ -2,6 +2,7 @@
 
 use heliograph_core::model::{Field, Kind, MetricRef, Value};
 
+use super::Version;
 use super::families::Families;
 use super::labels::{
     Encoded, EncodedList, FieldLabels, LabelRules, LabelSink, native_labels, read_labels, write_labels,
@@ -9,7 +10,6 @@ use super::labels::{
 use super::native::{NativeHistogram, stale_histogram};
 use super::series::{Dropped, Late, STALE, SeriesSet, StoredLabels, TimeSeries};
 use super::symbols::Symbols;
-use super::Version;
 use crate::common::part_memo::PartMemo;
 use crate::common::prometheus::labels::{Fnv, identity};
 use crate::common::prometheus::names::Role;
@@ -127,7 +127,13 @@ impl Collector {
     }
 
     /// Adds the mark of the end of a series.
-    pub fn add_stale(&mut self, labels: &StoredLabels, (tenant, tenant_name): (u32, &[u8]), is_histogram: bool, time: i64) {
+    pub fn add_stale(
+        &mut self,
+        labels: &StoredLabels,
+        (tenant, tenant_name): (u32, &[u8]),
+        is_histogram: bool,
+        time: i64,
+    ) {
         let mut bytes = Vec::new();
         let plain = read_labels(&labels.bytes, Version::One, &Symbols::default())
             .map(|(name, value)| (name.to_vec(), value.to_vec()))

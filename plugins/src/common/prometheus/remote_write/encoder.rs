@@ -1,12 +1,12 @@
 //! Writes a part of what was collected as one request.
 
+use super::Version;
 use super::collector::Collector;
 use super::families::FamilyType;
 use super::labels::symbol_numbers;
 use super::series::{Piece, Sample, SeriesSet, TimeSeries};
 use super::symbols::Symbols;
 use super::wire::{self, Form, tag, varint, varint_len};
-use super::Version;
 
 /// How large a request may be.
 #[derive(Clone, Copy, Debug)]

@@ -10,6 +10,10 @@ mod labels;
 mod native;
 mod series;
 mod symbols;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use collector::{Collector, Losses};
