@@ -63,8 +63,9 @@ struct Figures {
     bytes: Count,
     written: Count,
     rejected: Count,
-    /// As [`crate::common::prometheus::remote_write::Losses`] has them.
-    left_out: [Count; 5],
+    /// As [`crate::common::prometheus::remote_write::Losses`] has them, but for the first: samples are sorted, so none is
+    /// too old.
+    left_out: [Count; 4],
 }
 
 /// The tenants of a batch by number; the first is that of metrics without one.
@@ -238,7 +239,7 @@ impl RemoteWrite {
 
     fn report_losses(&mut self) {
         let losses = self.collector.losses();
-        self.figures.left_out.iter().zip(losses.counts).for_each(|(figure, count)| figure.add(count));
+        self.figures.left_out.iter().zip(&losses.counts[1..]).for_each(|(figure, count)| figure.add(*count));
         if let Some(reason) = losses.last
             && let Some(suppressed) = self.losses.admit()
         {
@@ -415,7 +416,7 @@ impl Tenants {
 
 impl Figures {
     fn new(stats: &Stats, name: &str) -> Self {
-        let series = StatSeries::new("remote_write", &[("output", name)]);
+        let series = StatSeries::new("remote_write", &[("output", name.trim_start_matches("outputs."))]);
         let count = |field| stats.count(&series, field);
         Self {
             requests: count("requests"),
@@ -423,7 +424,6 @@ impl Figures {
             written: count("samples_written"),
             rejected: count("samples_rejected"),
             left_out: [
-                count("samples_older"),
                 count("samples_mixed"),
                 count("samples_without_name"),
                 count("samples_without_value"),

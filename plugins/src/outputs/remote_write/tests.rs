@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use expect_test::{Expect, expect};
+use heliograph_core::model::Kind;
 use hyper::{Response, StatusCode};
 
 use super::*;
@@ -132,8 +133,8 @@ async fn headers() {
 #[tokio::test]
 async fn version_two_with_types() {
     let metrics = typed(&[
-        (heliograph_core::model::Kind::Counter, "http,code=200 requests=7 1000000000"),
-        (heliograph_core::model::Kind::Gauge, "http,code=200 open=2 1000000000"),
+        (Kind::Counter, "http,code=200 requests=7 1000000000"),
+        (Kind::Gauge, "http,code=200 open=2 1000000000"),
     ]);
     let mut bench = Bench::new("{}", written).await;
     expect![[r#"
@@ -461,8 +462,8 @@ async fn tenants() {
 #[tokio::test]
 async fn types_of_version_one_now_and_then() {
     let metrics = typed(&[
-        (heliograph_core::model::Kind::Counter, "http requests=7 1000000000"),
-        (heliograph_core::model::Kind::Histogram, "prometheus,le=1 lat_bucket=7 1000000000"),
+        (Kind::Counter, "http requests=7 1000000000"),
+        (Kind::Histogram, "prometheus,le=1 lat_bucket=7 1000000000"),
     ]);
     let mut bench = Bench::new(r#"{"protocol": "1.0"}"#, |_| code(200, "")).await;
     bench.write(&metrics).await;
@@ -549,5 +550,5 @@ async fn figures() {
         .filter(|(name, _)| *name != "bytes_sent")
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
-    expect![[r#"remote_write [("output", "outputs.remote_write")] requests=3 samples_mixed=0 samples_older=0 samples_rejected=1 samples_without_name=0 samples_without_shape=0 samples_without_value=1 samples_written=1"#]].assert_eq(&format!("{} {:?} {}", series.measurement, series.tags, shown.join(" ")));
+    expect![[r#"remote_write [("output", "remote_write")] requests=3 samples_mixed=0 samples_rejected=1 samples_without_name=0 samples_without_shape=0 samples_without_value=1 samples_written=1"#]].assert_eq(&format!("{} {:?} {}", series.measurement, series.tags, shown.join(" ")));
 }
