@@ -6,5 +6,5 @@
 mod memory;
 mod queue;
 
-pub use memory::{Journal, OutputSlot, Reader};
+pub use memory::{Journal, OutputSlot, Reader, Rest};
 pub use queue::Resolution;
