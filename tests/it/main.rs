@@ -9,5 +9,6 @@ mod graphite;
 mod lifecycle;
 mod mqtt;
 mod mqtt_delivery;
+mod remote_write;
 mod shipped_configs;
 mod testcases;

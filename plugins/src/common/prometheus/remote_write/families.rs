@@ -31,10 +31,13 @@ impl From<Kind> for FamilyType {
     }
 }
 
+/// Names of families with their types.
+pub type FamilyTypes = BTreeMap<Box<[u8]>, FamilyType>;
+
 /// The families of each tenant; the tenant of metrics without one is the empty text.
 #[derive(Debug, Default)]
 pub struct Families {
-    by_tenant: BTreeMap<Box<[u8]>, BTreeMap<Box<[u8]>, FamilyType>>,
+    by_tenant: BTreeMap<Box<[u8]>, FamilyTypes>,
     len: usize,
 }
 
@@ -43,7 +46,7 @@ const LIMIT: usize = 20_000;
 
 impl Families {
     /// The families of each tenant, with their types.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &BTreeMap<Box<[u8]>, FamilyType>)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &FamilyTypes)> {
         self.by_tenant.iter().map(|(tenant, families)| (&**tenant, families))
     }
 

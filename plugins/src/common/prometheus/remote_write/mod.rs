@@ -18,7 +18,7 @@ mod wire;
 
 pub use collector::{Collector, Losses};
 pub use encoder::{Encoder, Limits, encode_metadata};
-pub use families::{Families, FamilyType};
+pub use families::{Families, FamilyType, FamilyTypes};
 pub use labels::LabelRules;
 pub use series::{Dropped, Late, Piece, SeriesSet, StoredLabels, TimeSeries};
 
