@@ -36,7 +36,7 @@ enum Login {
     Basic { username: Secret, password: Secret },
     Bearer(Secret),
     BearerFile(String),
-    Aws { service: String, keys: Mutex<CredentialSource> },
+    Aws { service: String, keys: Box<Mutex<CredentialSource>> },
 }
 
 /// One request to be sent.
@@ -73,7 +73,7 @@ impl Endpoint {
         let tenant_header = HeaderName::try_from(options.tenant_header.as_str())
             .map_err(|error| refuse("tenant_header")(error.to_string()))?;
         let login = if !options.aws_service.is_empty() {
-            Login::Aws { service: options.aws_service.clone(), keys: Mutex::new(CredentialSource::new(aws)) }
+            Login::Aws { service: options.aws_service.clone(), keys: Box::new(Mutex::new(CredentialSource::new(aws))) }
         } else if !options.bearer_token.is_empty() {
             Login::Bearer(options.bearer_token.clone())
         } else if !options.bearer_token_file.is_empty() {
