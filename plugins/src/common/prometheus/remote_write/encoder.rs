@@ -105,7 +105,8 @@ impl Encoder {
     pub fn compressed(&mut self) -> Result<&[u8], snap::Error> {
         let room = snap::raw::max_compress_len(self.raw.len());
         if self.compressed.len() < room {
-            self.compressed.resize(room, 0);
+            // More than it takes, so that the next one, a few bytes longer, fits too.
+            self.compressed.resize(room.next_power_of_two(), 0);
         }
         let len = self.snappy.compress(&self.raw, &mut self.compressed)?;
         Ok(&self.compressed[..len])
