@@ -18,17 +18,8 @@ type Samples = BTreeMap<String, BTreeMap<i64, f64>>;
 
 impl Prometheus {
     fn start() -> Self {
-        let port = free_port();
-        let listen = format!("--web.listen-address=127.0.0.1:{port}");
-        let args = [
-            "--config.file=@/prometheus.yml",
-            "--storage.tsdb.path=@/data",
-            "--web.enable-remote-write-receiver",
-            &listen,
-        ];
-        let mut server = Server::new("prometheus", "prometheus", &args);
-        server.write("prometheus.yml", "global: {}\n");
-        server.start(port);
+        // Nobody listens where it scrapes.
+        let (port, server) = crate::prometheus::prometheus(free_port());
         let prometheus = Self { port, server };
         wait_for("a Prometheus that is ready", || match get(port, "/-/ready") {
             Ok(answer) if answer.to_lowercase().contains("is ready") => Ok(()),
