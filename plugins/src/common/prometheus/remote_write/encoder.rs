@@ -55,6 +55,9 @@ impl Default for Encoder {
     }
 }
 
+/// The room for the compressed request grows in steps of so many bytes.
+const ROOM_STEP: usize = 4096;
+
 /// Fields of messages.
 mod field {
     pub(super) const V1_SERIES: u8 = 1;
@@ -105,8 +108,8 @@ impl Encoder {
     pub fn compressed(&mut self) -> Result<&[u8], snap::Error> {
         let room = snap::raw::max_compress_len(self.raw.len());
         if self.compressed.len() < room {
-            // More than it takes, so that the next one, a few bytes longer, fits too.
-            self.compressed.resize(room.next_power_of_two(), 0);
+            // In steps, since the next request of the same series may be some bytes larger: a value of 0 takes none.
+            self.compressed.resize(room.next_multiple_of(ROOM_STEP), 0);
         }
         let len = self.snappy.compress(&self.raw, &mut self.compressed)?;
         Ok(&self.compressed[..len])
