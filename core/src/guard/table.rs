@@ -29,7 +29,7 @@ pub enum Admission {
 /// Which places of a budget a series may take. Folding always finds one, as long as the budget has room for one series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// A series as it came: all but a tenth of the budget (at least one place, at most a hundred).
+    /// A series as it came: all but a tenth of the budget (at least two places, at most a hundred).
     Real,
     /// A series some of whose tags are folded: also of that tenth, but for its last half.
     Folded,
@@ -70,7 +70,7 @@ const MEASUREMENTS: usize = 10_000;
 
 /// Places of a budget that only folded series may take.
 fn reserve(limit: usize) -> usize {
-    (limit / 10).clamp(1, 100).min(limit.saturating_sub(1))
+    (limit / 10).clamp(2, 100).min(limit.saturating_sub(1))
 }
 
 impl Entry {
@@ -202,20 +202,22 @@ mod tests {
 
     #[test]
     fn known_series_stay_and_new_ones_wait() {
-        let mut table = table(10, 3);
+        let mut table = table(10, 4);
         assert_eq!(table.admit(1, b"m", 0, Place::Real), Admission::Admitted);
         assert_eq!(table.admit(2, b"m", 0, Place::Real), Admission::Admitted);
         assert_eq!(table.admit(3, b"m", 0, Place::Real), Admission::OverMeasurement);
         assert_eq!(table.admit(1, b"m", 0, Place::Real), Admission::Known);
         assert_eq!(table.admit(4, b"n", 0, Place::Real), Admission::Admitted);
-        // The last place is for a folded one.
-        assert_eq!(table.admit(5, b"m", 0, Place::Last), Admission::Admitted);
-        assert_eq!(table.admit(6, b"m", 0, Place::Last), Admission::OverMeasurement);
+        // The last places are for folded ones, and the very last for what is folded altogether.
+        assert_eq!(table.admit(5, b"m", 0, Place::Folded), Admission::Admitted);
+        assert_eq!(table.admit(6, b"m", 0, Place::Folded), Admission::OverMeasurement);
+        assert_eq!(table.admit(6, b"m", 0, Place::Last), Admission::Admitted);
+        assert_eq!(table.admit(7, b"m", 0, Place::Last), Admission::OverMeasurement);
     }
 
     #[test]
     fn the_whole_has_a_budget_too() {
-        let mut table = table(4, 100);
+        let mut table = table(5, 100);
         let answers: Vec<_> = (0..4).map(|i| table.admit(i, b"m", 0, Place::Real)).collect();
         assert_eq!(answers[3], Admission::OverTotal);
         assert_eq!(table.len(), 3);
@@ -224,17 +226,17 @@ mod tests {
     #[test]
     fn a_measurement_can_have_its_own_budget() {
         let mut table = table(100, 2);
-        assert_eq!((0..10).filter(|&i| table.admit(i, b"big", 0, Place::Real) == Admission::Admitted).count(), 4);
+        assert_eq!((0..10).filter(|&i| table.admit(i, b"big", 0, Place::Real) == Admission::Admitted).count(), 3);
     }
 
     #[test]
     fn idle_series_make_room() {
-        let mut table = table(10, 3);
+        let mut table = table(10, 4);
         table.admit(1, b"m", 0, Place::Real);
         table.admit(2, b"m", 5, Place::Real);
         assert_eq!(table.expire(6, 3), 1);
         assert_eq!(table.admit(3, b"m", 6, Place::Real), Admission::Admitted);
-        assert_eq!(table.usage().find(|(name, ..)| *name == b"m"), Some((&b"m"[..], 2, 3)));
+        assert_eq!(table.usage().find(|(name, ..)| *name == b"m"), Some((&b"m"[..], 2, 4)));
     }
 
     #[test]
