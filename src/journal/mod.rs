@@ -3,6 +3,7 @@
 //! The pipeline appends, every output reads through a [`Reader`] with a cursor of its own, and inputs that asked for it
 //! learn from a watermark up to which of their messages all is safe. A slow or dead output never holds back another.
 
+mod disk;
 mod memory;
 mod queue;
 
