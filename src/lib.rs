@@ -4,6 +4,8 @@
 pub mod agent;
 pub mod cli;
 pub mod config;
+#[cfg(feature = "demo")]
+pub mod demo;
 mod journal;
 pub mod logging;
 mod pipeline;

@@ -83,6 +83,12 @@ impl MeanTime {
         }
         self.0.last.load(Ordering::Relaxed) as i64
     }
+
+    /// What [`Self::read`] would return, leaving the records to it.
+    fn peek(&self) -> i64 {
+        let (sum, count) = (self.0.sum.load(Ordering::Relaxed), self.0.count.load(Ordering::Relaxed));
+        sum.checked_div(count).unwrap_or_else(|| self.0.last.load(Ordering::Relaxed)) as i64
+    }
 }
 
 impl StatSeries {
@@ -116,9 +122,18 @@ impl Stats {
 
     /// Every series with its fields as they are now; reading starts the means anew.
     pub fn read(&self) -> Vec<(StatSeries, Vec<(&'static str, i64)>)> {
+        self.values(MeanTime::read)
+    }
+
+    /// The same for an onlooker: the means go on, for whoever calls [`Self::read`].
+    pub fn peek(&self) -> Vec<(StatSeries, Vec<(&'static str, i64)>)> {
+        self.values(MeanTime::peek)
+    }
+
+    fn values(&self, mean: impl Fn(&MeanTime) -> i64) -> Vec<(StatSeries, Vec<(&'static str, i64)>)> {
         let value = |cell: &Cell| match cell {
             Cell::Count(count) => count.get(),
-            Cell::Mean(mean) => mean.read(),
+            Cell::Mean(time) => mean(time),
         };
         let registry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         registry
@@ -152,5 +167,14 @@ mod tests {
         mean.record(Duration::from_nanos(10));
         mean.record(Duration::from_nanos(20));
         assert_eq!((mean.read(), mean.read()), (15, 15));
+    }
+
+    #[test]
+    fn an_onlooker_leaves_the_means_as_they_are() {
+        let mean = MeanTime::default();
+        mean.record(Duration::from_nanos(10));
+        assert_eq!(mean.peek(), 10);
+        mean.record(Duration::from_nanos(20));
+        assert_eq!((mean.peek(), mean.read(), mean.peek()), (15, 15, 15));
     }
 }

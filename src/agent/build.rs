@@ -9,7 +9,7 @@ use heliograph_core::clock::Clock;
 use heliograph_core::config::{ConfigError, Section};
 use heliograph_core::filter::Filter;
 use heliograph_core::host::HostPaths;
-use heliograph_core::model::Interner;
+use heliograph_core::model::{Interner, WriteBatch};
 use heliograph_core::plugin::{BuildContext, ProcessorSpec};
 use heliograph_core::stage::{InputRules, Rename};
 use heliograph_core::stats::{Count, StatSeries, Stats};
@@ -93,6 +93,8 @@ struct Builder<'a> {
 struct Identity {
     context: BuildContext,
     series: StatSeries,
+    /// The same for the same options.
+    id: String,
 }
 
 impl Builder<'_> {
@@ -124,7 +126,7 @@ impl Builder<'_> {
             version: crate::VERSION,
             debug,
         };
-        Identity { context, series }
+        Identity { context, series, id }
     }
 
     /// The counter of the plugin, and with it that of the agent as a whole.
@@ -144,7 +146,7 @@ impl Builder<'_> {
 
     fn input(&self, input: InputSection) -> Result<RunningInput, ConfigError> {
         let InputSection { section, options, always_include_local_tags, always_include_global_tags } = input;
-        let Identity { context, series } = self.identify(&section, &options.common, "inputs", "gather", "input");
+        let Identity { context, series, .. } = self.identify(&section, &options.common, "inputs", "gather", "input");
         let spec = inputs::ALL.iter().find(|spec| spec.name == section.plugin());
         let spec = spec.ok_or_else(|| section.error("undefined but requested input"))?;
         let filter = compile(&section, &options.common)?;
@@ -196,7 +198,7 @@ impl Builder<'_> {
 
     fn aggregator(&self, aggregator: AggregatorSection) -> Result<RunningAggregator, ConfigError> {
         let AggregatorSection { section, options } = aggregator;
-        let Identity { context, series } =
+        let Identity { context, series, .. } =
             self.identify(&section, &options.common, "aggregators", "aggregate", "aggregator");
         let spec = aggregators::ALL.iter().find(|spec| spec.name == section.plugin());
         let spec = spec.ok_or_else(|| section.error("undefined but requested aggregator"))?;
@@ -224,7 +226,7 @@ impl Builder<'_> {
 
     fn output(&self, output: OutputSection) -> Result<OutputPlan, ConfigError> {
         let OutputSection { section, options, metric_batch_size, metric_buffer_limit, .. } = output;
-        let Identity { context, series } = self.identify(&section, &options.common, "outputs", "write", "output");
+        let Identity { context, series, id } = self.identify(&section, &options.common, "outputs", "write", "output");
         let spec = outputs::ALL.iter().find(|spec| spec.name == section.plugin());
         let spec = spec.ok_or_else(|| section.error("undefined but requested output"))?;
         let stats = &self.surroundings.stats;
@@ -239,6 +241,9 @@ impl Builder<'_> {
         Ok(OutputPlan {
             name: context.name.clone(),
             slot: OutputSlot {
+                name: context.name.clone(),
+                id,
+                carried: WriteBatch::new(),
                 admit: Box::new(move |batch| admission.admit(batch)),
                 limit: metric_buffer_limit,
                 added: stats.count(&series, "metrics_added"),

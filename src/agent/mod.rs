@@ -1,28 +1,40 @@
 //! The agent: loads a configuration, runs it, and changes to the next one.
 
+mod banner;
 mod build;
 mod signal;
+mod state;
+mod systemd;
+mod watcher;
 
 use std::io::Write;
+use std::path::Path;
 use std::time::Duration;
 
 use heliograph_core::clock::Clock;
 use heliograph_core::config::ConfigError;
-use heliograph_core::error::BoxError;
+use heliograph_core::error::{BoxError, Chain};
 use heliograph_core::host::HostPaths;
 use heliograph_core::model::Batch;
 use heliograph_core::serialize::Serializer;
 use heliograph_core::stats::Stats;
 use heliograph_plugins::serializers::influx::{InfluxOptions, InfluxSerializer};
-use heliograph_plugins::{aggregators, inputs, outputs, parsers, processors, secretstores};
+use heliograph_plugins::{aggregators, inputs, outputs, processors, secretstores};
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::info;
 
+use self::banner::Banner;
 use self::build::{LogRules, Surroundings};
 use self::signal::{Request, Signals};
-use crate::config::{AgentConfig, KnownPlugins, LoadOptions, Loaded, load, process_environment};
-use crate::logging::{Control, MAIN, Settings};
+use self::state::StateFile;
+use self::systemd::Notifier;
+use self::watcher::Watcher;
+pub use self::watcher::{Watch, WatchOptions};
+use crate::config::{AgentConfig, KnownPlugins, LoadOptions, Location, Version, load, process_environment};
+use crate::logging::{Control, Settings};
 use crate::pipeline::{Outcome, Pipeline, stop};
+
+pub use crate::pipeline::stop::{Stop, Stopper, channel as stop_channel};
 
 /// What to run, and how.
 #[derive(Debug)]
@@ -35,6 +47,10 @@ pub struct Options {
     pub debug: bool,
     /// `--quiet`.
     pub quiet: bool,
+    /// What is watched for changes, to reload by itself.
+    pub watch: WatchOptions,
+    /// Log which file each plugin comes from.
+    pub print_sources: bool,
 }
 
 /// How long the agent runs.
@@ -63,20 +79,31 @@ pub fn known_plugins() -> KnownPlugins {
 /// Loads and builds everything and starts nothing (`config check`).
 pub async fn check(options: &LoadOptions) -> Result<(), ConfigError> {
     let loaded = load(options, &process_environment).await?;
-    build::build(loaded, &surroundings()).map(drop)
+    build::build(loaded, &surroundings(Stats::default())).map(drop)
 }
 
 /// Runs the agent on a runtime of its own, with as many threads as `[agent] worker_threads` says.
 pub fn run(options: &Options, log: &Control) -> Result<(), BoxError> {
+    let (_stopper, end) = stop::channel();
+    run_with(options, log, Stats::default(), end)
+}
+
+/// Runs the agent within a program of another purpose, which sees its figures in `stats` and may tell it to `end`.
+pub fn run_with(options: &Options, log: &Control, stats: Stats, end: Stop) -> Result<(), BoxError> {
     let here = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let surroundings = surroundings();
-    let (signals, ready) = here.block_on(async {
-        let signals = Signals::new()?;
-        let ready = prepare(options, &surroundings).await?;
-        Ok::<_, BoxError>((signals, ready))
+    let surroundings = surroundings(stats);
+    let started = here.block_on(async {
+        let mut signals = Signals::new()?;
+        tokio::select! {
+            ready = prepare(options, &surroundings) => Ok::<_, BoxError>(Some((signals, ready?))),
+            // An address may not answer for long.
+            () = signals.end() => Ok(None),
+        }
     })?;
+    let Some((signals, ready)) = started else { return Ok(()) };
     let threads = ready.agent.worker_threads;
-    let work = Agent { options, log, surroundings, signals }.run(ready);
+    let notifier = if options.mode == Mode::Run { Notifier::from_environment() } else { Notifier::default() };
+    let work = Agent { options, log, surroundings, signals, end, notifier }.run(ready);
     if threads > 1 {
         // Signals were taken over on the first runtime, which therefore has to live on.
         let _context = here.enter();
@@ -89,8 +116,8 @@ pub fn run(options: &Options, log: &Control) -> Result<(), BoxError> {
     here.block_on(work)
 }
 
-fn surroundings() -> Surroundings {
-    Surroundings { clock: Clock::system(), host: HostPaths::from_environment(), stats: Stats::default() }
+fn surroundings(stats: Stats) -> Surroundings {
+    Surroundings { clock: Clock::system(), host: HostPaths::from_environment(), stats }
 }
 
 /// A configuration that is ready to run.
@@ -99,29 +126,29 @@ struct Ready {
     log: Settings,
     log_rules: LogRules,
     banner: Banner,
+    sources: Vec<(Location, Option<Version>)>,
+    state: Option<StateFile>,
     pipeline: Pipeline,
 }
 
-/// What is said about a configuration at the start.
-struct Banner {
-    loaded: Vec<(&'static str, String)>,
-    tags: String,
-}
-
 async fn prepare(options: &Options, surroundings: &Surroundings) -> Result<Ready, BoxError> {
-    let loaded = load(&options.load, &process_environment).await?;
-    if loaded.inputs.is_empty() {
-        return Err("no inputs found, did you provide a valid config file?".into());
-    }
-    if loaded.outputs.is_empty() && !matches!(options.mode, Mode::Test(_)) {
-        return Err("no outputs found, did you provide a valid config file?".into());
-    }
+    let mut loaded = load(&options.load, &process_environment).await?;
     loaded.agent.validate()?;
     let log = Settings::new(&loaded.agent, options.debug, options.quiet)?;
-    let banner = Banner::new(&loaded);
+    let banner = Banner::new(&loaded, options.print_sources);
     let agent = loaded.agent.clone();
+    let sources = std::mem::take(&mut loaded.sources);
     let (pipeline, log_rules) = build::build(loaded, surroundings)?;
-    Ok(Ready { agent, log, log_rules, banner, pipeline })
+    // After the build, so that a mistake in a plugin's table is told first.
+    if pipeline.inputs.is_empty() {
+        return Err("no inputs found, did you provide a valid config file?".into());
+    }
+    if pipeline.outputs.is_empty() && !matches!(options.mode, Mode::Test(_)) {
+        return Err("no outputs found, did you provide a valid config file?".into());
+    }
+    let path = Some(&agent.statefile).filter(|path| !path.is_empty() && options.mode == Mode::Run);
+    let state = path.map(|path| StateFile::load(Path::new(path))).transpose()?;
+    Ok(Ready { agent, log, log_rules, banner, sources, state, pipeline })
 }
 
 /// The running agent.
@@ -130,99 +157,126 @@ struct Agent<'a> {
     log: &'a Control,
     surroundings: Surroundings,
     signals: Signals,
+    end: Stop,
+    notifier: Notifier,
+}
+
+/// What woke the agent up.
+enum Wake {
+    Ended(Result<Outcome, BoxError>),
+    Asked(Request),
 }
 
 impl Agent<'_> {
     async fn run(mut self, mut ready: Ready) -> Result<(), BoxError> {
+        let is_watching = self.options.mode == Mode::Run;
+        let watch = if is_watching { self.options.watch } else { WatchOptions::default() };
+        let mut watcher = Watcher::new(&watch, &self.options.load, &ready.sources);
         loop {
             self.log.configure(&ready.log).map_err(|error| format!("cannot open the log file: {error}"))?;
             ready.log_rules.apply(self.log);
-            self.say_hello(&ready);
-            match self.run_configuration(ready.pipeline).await? {
-                Some(next) => ready = next,
-                None => return Ok(()),
+            ready.banner.say(&ready.agent, self.options);
+            let (outcome, next) = self.run_configuration(ready.pipeline, &mut watcher).await?;
+            let Some(mut next) = next else {
+                judge(self.options.mode, &outcome)?;
+                return ready.state.map_or(Ok(()), |state| state.store().map_err(BoxError::from));
+            };
+            if let Some(state) = ready.state {
+                if let Err(error) = state.store() {
+                    tracing::error!(error = %Chain(&error), "the states of plugins are kept in memory only");
+                }
+                if let Some(next) = &mut next.state {
+                    next.follow(state);
+                }
             }
+            next.pipeline.carry_over(outcome.rest);
+            ready = next;
         }
     }
 
-    /// Runs a configuration; returns the one to go on with, if there is one.
-    async fn run_configuration(&mut self, pipeline: Pipeline) -> Result<Option<Ready>, BoxError> {
+    /// Runs a configuration; returns how it ended, and the one to go on with, if there is one.
+    async fn run_configuration(
+        &mut self,
+        pipeline: Pipeline,
+        watcher: &mut Watcher<'_>,
+    ) -> Result<(Outcome, Option<Ready>), BoxError> {
         let (stopper, stop) = stop::channel();
         let (flush, flush_now) = watch::channel(0);
         let mode = self.options.mode;
+        let notifier = self.notifier.clone();
         let run = async {
             match mode {
-                Mode::Run => pipeline.run(stop, flush_now).await,
+                Mode::Run => pipeline.run(stop, flush_now, || notifier.ready()).await,
                 Mode::Once(wait) => pipeline.once(wait, stop, flush_now).await,
                 Mode::Test(wait) => pipeline.test(wait, stop, Box::new(print())).await,
             }
         };
         let mut run = std::pin::pin!(run);
         let mut next = None;
+        let mut is_ending = false;
         loop {
-            tokio::select! {
-                outcome = &mut run => {
-                    judge(mode, outcome?)?;
-                    return Ok(next);
-                }
-                request = self.signals.next() => match request {
-                    Request::Flush => flush.send_modify(|count| *count += 1),
-                    Request::End => {
-                        next = None;
+            let wake = tokio::select! {
+                outcome = &mut run => Wake::Ended(outcome),
+                request = self.signals.next() => Wake::Asked(request),
+                () = self.end.requested(), if !is_ending => Wake::Asked(Request::End),
+                () = watcher.changed(), if !is_ending => Wake::Asked(Request::Reload),
+            };
+            match wake {
+                Wake::Ended(outcome) => return Ok((outcome?, next)),
+                Wake::Asked(_) if is_ending => {}
+                Wake::Asked(Request::Flush) => flush.send_modify(|count| *count += 1),
+                Wake::Asked(Request::Reload) => match self.reload().await {
+                    Reload::Ready(ready) => {
+                        watcher.follow(&ready.sources);
+                        next = Some(*ready);
                         stopper.stop();
                     }
-                    // The new configuration has to be good before the old one ends.
-                    Request::Reload => match prepare(self.options, &self.surroundings).await {
-                        Ok(ready) => {
-                            info!("Reloading configuration");
-                            next = Some(ready);
-                            stopper.stop();
-                        }
-                        Err(error) => tracing::error!(error = %error, "cannot reload, going on as before"),
-                    },
+                    Reload::Failed => {}
+                    Reload::End => is_ending = true,
                 },
+                Wake::Asked(Request::End) => is_ending = true,
+            }
+            if is_ending {
+                next = None;
+                self.notifier.stopping();
+                stopper.stop();
             }
         }
     }
 
-    fn say_hello(&self, ready: &Ready) {
-        info!(target: MAIN, "Starting Heliograph {}", crate::VERSION);
-        info!(
-            target: MAIN,
-            "Available plugins: {} inputs, {} aggregators, {} processors, {} parsers, {} outputs, {} secret stores",
-            inputs::ALL.len(),
-            aggregators::ALL.len(),
-            processors::ALL.len(),
-            parsers::ALL.len(),
-            outputs::ALL.len(),
-            secretstores::ALL.len(),
-        );
-        let test = matches!(self.options.mode, Mode::Test(_));
-        for (kind, names) in &ready.banner.loaded {
-            if *kind == "outputs" && test {
-                warn!(target: MAIN, "Outputs are not used in testing mode!");
-            } else {
-                info!(target: MAIN, "Loaded {kind}: {names}");
+    /// Loads the configuration again: the new one has to be good before the old one ends.
+    async fn reload(&mut self) -> Reload {
+        self.notifier.reloading();
+        let prepared = tokio::select! {
+            prepared = prepare(self.options, &self.surroundings) => prepared,
+            // An address may not answer for long.
+            () = self.signals.end() => return Reload::End,
+        };
+        match prepared {
+            Ok(ready) => {
+                info!("Reloading configuration");
+                Reload::Ready(Box::new(ready))
             }
-        }
-        info!(target: MAIN, "Tags enabled: {}", ready.banner.tags);
-        Settings::warn_about(&ready.agent);
-        if self.options.mode == Mode::Run {
-            let agent = &ready.agent;
-            info!(
-                "Config: Interval:{:?}, Quiet:{}, Hostname:{:?}, Flush Interval:{:?}",
-                agent.interval.to_std(),
-                agent.quiet || self.options.quiet,
-                agent.hostname,
-                agent.flush_interval.to_std(),
-            );
+            Err(error) => {
+                tracing::error!(error = %error, "cannot reload, going on as before");
+                self.notifier.ready();
+                Reload::Failed
+            }
         }
     }
 }
 
+/// How an attempt to reload ended.
+enum Reload {
+    Ready(Box<Ready>),
+    Failed,
+    /// The agent was told to end meanwhile.
+    End,
+}
+
 /// Whether a run that has ended was a success.
-fn judge(mode: Mode, outcome: Outcome) -> Result<(), BoxError> {
-    let Outcome { unsent, failed_inputs } = outcome;
+fn judge(mode: Mode, outcome: &Outcome) -> Result<(), BoxError> {
+    let (unsent, failed_inputs) = (outcome.unsent(), outcome.failed_inputs);
     if mode == Mode::Run {
         if unsent > 0 {
             tracing::error!(count = unsent, "metrics could not be written before the end and are lost");
@@ -254,26 +308,5 @@ fn print() -> impl FnMut(Batch) + Send {
                 drop(out.write_all(&line));
             }
         }
-    }
-}
-
-impl Banner {
-    fn new(loaded: &Loaded) -> Self {
-        let names = |names: Vec<&str>| {
-            let mut counts = std::collections::BTreeMap::new();
-            names.into_iter().for_each(|name| *counts.entry(name).or_insert(0) += 1);
-            let show =
-                |(name, count): (&str, i32)| if count > 1 { format!("{name} ({count}x)") } else { name.to_string() };
-            counts.into_iter().map(show).collect::<Vec<_>>().join(" ")
-        };
-        let loaded_plugins = vec![
-            ("inputs", names(loaded.inputs.iter().map(|input| input.section.plugin()).collect())),
-            ("aggregators", names(loaded.aggregators.iter().map(|aggregator| aggregator.section.plugin()).collect())),
-            ("processors", names(loaded.processors.iter().map(|processor| processor.section.plugin()).collect())),
-            ("secretstores", loaded.secret_stores.iter().map(|(id, _)| id.to_string()).collect::<Vec<_>>().join(" ")),
-            ("outputs", names(loaded.outputs.iter().map(|output| output.section.plugin()).collect())),
-        ];
-        let tags = loaded.global_tags.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ");
-        Self { loaded: loaded_plugins, tags }
     }
 }

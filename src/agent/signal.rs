@@ -34,6 +34,14 @@ impl Signals {
         })
     }
 
+    /// Waits for one that ends the agent; the others stay for [`Self::next`].
+    pub async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
     /// Waits for the next one.
     pub async fn next(&mut self) -> Request {
         tokio::select! {

@@ -115,9 +115,14 @@ impl Arguments {
     }
 
     pub fn int(&self, name: &str) -> i64 {
+        self.given_int(name).unwrap_or(0)
+    }
+
+    /// The last number; `None` without one.
+    pub fn given_int(&self, name: &str) -> Option<i64> {
         match self.values(name).last() {
-            Some(Value::Int(number)) => *number,
-            _ => 0,
+            Some(Value::Int(number)) => Some(*number),
+            _ => None,
         }
     }
 

@@ -109,6 +109,15 @@ static PRINT: &[Flag] = &[
     flag("sample-config", Kind::Switch, "print a sample configuration (deprecated: config)"),
 ];
 
+static DEMO: &[Flag] = &[
+    flag("devices", Kind::Int, "simulated devices (default 300)"),
+    flag("rate", Kind::Int, "messages a second of all devices together (default 500)"),
+    flag("seconds", Kind::Int, "how long it lasts; 0, the default, is until Ctrl-C"),
+    flag("folder", Kind::Text, "folder for configuration, log and Graphite lines; by default a fresh temporary one"),
+    flag("graphite", Kind::Text, "Graphite server to send to as well, as host:port"),
+    flag("remote-write", Kind::Text, "address of a remote-write receiver to send to as well"),
+];
+
 static FORCE: &[Flag] = &[flag("force", Kind::Switch, "overwrite an existing migrated file")];
 static DEPRECATED: &[&[Flag]] = &[&[flag("deprecated", Kind::Switch, "only those that are deprecated")]];
 static REVEAL: &[Flag] = &[flag("reveal-secret", Kind::Switch, "show the secrets")];
@@ -160,6 +169,7 @@ pub(super) static ROOT: Word = Word {
             ],
             ..word("secrets", "list, read and change the secrets of the stores in the configuration")
         },
+        Word { flags: &[DEMO], ..word("demo", "show the agent at work, with MQTT devices and a broker of its own") },
         word("version", "print the version"),
     ],
     ..word("heliograph", "gathers, shapes and ships metrics, by a Telegraf configuration")

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod check;
+mod demo;
 mod flags;
 mod help;
 mod migrate;
@@ -27,7 +28,7 @@ use crate::logging::{Control, Settings};
 
 pub use check::CheckOptions;
 pub use migrate::{MigrateOptions, migrate};
-pub use options::{Password, RunOptions, Watch};
+pub use options::{Password, RunOptions};
 pub use pidfile::PidFile;
 pub use print::PluginList;
 pub use sample::Filters;
@@ -42,6 +43,9 @@ pub enum Command {
     ConfigCheck(CheckOptions),
     /// `config migrate`: see [`migrate()`].
     ConfigMigrate(MigrateOptions),
+    /// `demo`: see [`crate::demo`].
+    #[cfg(feature = "demo")]
+    Demo(crate::demo::Options),
     /// `secrets …`: see [`secrets()`].
     Secrets(SecretsCommand, Box<RunOptions>),
     /// One that only prints: see [`execute_simple`].
@@ -137,6 +141,7 @@ fn command(found: &Arguments) -> anyhow::Result<Command> {
             },
             deprecated: found.switch("deprecated"),
         }),
+        ["demo"] => return demo::command(found),
         ["secrets"] => Command::Print(help_on(found)),
         ["secrets", action] => Command::Secrets(SecretsCommand::new(action, found)?, Box::new(RunOptions::new(found)?)),
         other => bail!("unknown command {:?}", other.join(" ")),
@@ -186,6 +191,8 @@ pub fn execute(command: &Command, log: &Control) -> anyhow::Result<ExitCode> {
             runtime()?.block_on(agent::check(&options.load_options(os_hostname())))?;
         }
         Command::ConfigMigrate(options) => runtime()?.block_on(migrate(options, &process_environment))?,
+        #[cfg(feature = "demo")]
+        Command::Demo(options) => crate::demo::show(options, log)?,
         Command::Secrets(command, options) => {
             log.configure(&Settings { level: level(options.debug, options.quiet), ..Settings::default() })?;
             let mut out = io::stdout();
@@ -203,7 +210,14 @@ fn run(options: &RunOptions, log: &Control) -> anyhow::Result<()> {
     options.warn();
     let load = options.load_options(os_hostname())?;
     let _pidfile = options.pidfile.as_deref().filter(|_| !options.is_single()).and_then(PidFile::create);
-    let options = Options { load, mode: options.mode, debug: options.debug, quiet: options.quiet };
+    let options = Options {
+        load,
+        mode: options.mode,
+        debug: options.debug,
+        quiet: options.quiet,
+        watch: options.watch,
+        print_sources: options.print_plugin_config_source,
+    };
     agent::run(&options, log).map_err(|error| anyhow!(error))
 }
 

@@ -9,7 +9,7 @@ use heliograph_core::config::ConfigError;
 use tracing::{info, warn};
 
 use super::arguments::Arguments;
-use crate::agent::{Mode, known_plugins};
+use crate::agent::{Mode, Watch, WatchOptions, known_plugins};
 use crate::config::{EnvironmentMode, LoadOptions, Selector};
 use crate::logging;
 
@@ -22,12 +22,8 @@ pub struct RunOptions {
     pub directories: Vec<String>,
     /// Further attempts to fetch an address: 0 for 3, -1 for no end.
     pub url_retry_attempts: i64,
-    /// How often addresses are looked at for changes; `None` for never.
-    pub url_watch_interval: Option<Duration>,
-    /// Whether and how files are watched for changes.
-    pub watch: Option<Watch>,
-    /// Quiet time after a change before the reload; zero for none.
-    pub watch_debounce: Duration,
+    /// What is watched for changes.
+    pub watch: WatchOptions,
     /// Inputs to load; `None` for all.
     pub input_filter: Option<Vec<String>>,
     /// Outputs to load; `None` for all.
@@ -54,15 +50,6 @@ pub struct RunOptions {
     pub unprotected: bool,
     /// Log which file each plugin comes from.
     pub print_plugin_config_source: bool,
-}
-
-/// How configuration files are watched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Watch {
-    /// The system tells of changes.
-    Notify,
-    /// The files are looked at this often.
-    Poll(Duration),
 }
 
 /// A password, which is never printed.
@@ -94,7 +81,7 @@ impl RunOptions {
             Selector::parse(text)?;
         }
         let interval = found.duration("watch-interval");
-        let watch = match found.text("watch-config").as_str() {
+        let files = match found.text("watch-config").as_str() {
             "" => None,
             "poll" => Some(Watch::Poll(if interval.is_zero() { POLL_INTERVAL } else { interval })),
             // Telegraf takes any other word for this one.
@@ -106,9 +93,11 @@ impl RunOptions {
             configs: found.list("config"),
             directories: found.list("config-directory"),
             url_retry_attempts: found.int("config-url-retry-attempts"),
-            url_watch_interval: Some(found.duration("config-url-watch-interval")).filter(|every| !every.is_zero()),
-            watch,
-            watch_debounce: found.duration("watch-debounce-interval"),
+            watch: WatchOptions {
+                files,
+                debounce: found.duration("watch-debounce-interval"),
+                addresses: Some(found.duration("config-url-watch-interval")).filter(|every| !every.is_zero()),
+            },
             input_filter: filter("input-filter"),
             output_filter: filter("output-filter"),
             secretstore_filter: filter("secretstore-filter"),
@@ -220,10 +209,13 @@ mod tests {
 
     #[test]
     fn watching() {
-        assert_eq!(of("--watch-config poll").watch, Some(Watch::Poll(POLL_INTERVAL)));
-        assert_eq!(of("--watch-config poll --watch-interval 2s").watch, Some(Watch::Poll(Duration::from_secs(2))));
-        assert_eq!(of("--watch-config inotify").watch, Some(Watch::Notify));
-        assert_eq!(of("--config-url-watch-interval 0").url_watch_interval, None);
+        assert_eq!(of("--watch-config poll").watch.files, Some(Watch::Poll(POLL_INTERVAL)));
+        assert_eq!(
+            of("--watch-config poll --watch-interval 2s").watch.files,
+            Some(Watch::Poll(Duration::from_secs(2)))
+        );
+        assert_eq!(of("--watch-config inotify").watch.files, Some(Watch::Notify));
+        assert_eq!(of("--config-url-watch-interval 0").watch.addresses, None);
     }
 
     #[test]

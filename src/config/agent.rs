@@ -17,16 +17,6 @@ const LOOSE: &[&str] = &[
     "omit_hostname",
 ];
 
-/// Where metrics wait for their outputs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum BufferStrategy {
-    /// In memory; lost with the process.
-    #[default]
-    Memory,
-    /// In files, written before they are sent.
-    Disk,
-}
-
 /// The settings of the agent as a whole, merged over all files. The defaults stand in its `Default` alone.
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
@@ -86,12 +76,6 @@ pub struct AgentConfig {
     pub skip_processors_before_aggregators: bool,
     /// Further attempts to fetch a configuration from an address: 0 for 3, -1 for no end.
     pub config_url_retry_attempts: i64,
-    /// Where metrics wait for outputs.
-    pub buffer_strategy: BufferStrategy,
-    /// Folder of the files of the disk strategy; empty for the working directory.
-    pub buffer_directory: String,
-    /// Sync every write of the disk strategy.
-    pub buffer_disk_sync: bool,
     /// Threads that the agent works on; above zero. An option of heliograph.
     pub worker_threads: usize,
     /// Where options were set that [`AgentConfig::validate`] may refuse.
@@ -129,9 +113,6 @@ impl Default for AgentConfig {
             skip_processors_after_aggregators: None,
             skip_processors_before_aggregators: false,
             config_url_retry_attempts: 0,
-            buffer_strategy: BufferStrategy::Memory,
-            buffer_directory: String::new(),
-            buffer_disk_sync: true,
             worker_threads: 1,
             places: Vec::new(),
         }
@@ -182,19 +163,23 @@ impl AgentConfig {
         set(&mut self.always_include_global_tags, s.take("always_include_global_tags")?);
         set(&mut self.skip_processors_before_aggregators, s.take("skip_processors_before_aggregators")?);
         set(&mut self.config_url_retry_attempts, s.take("config_url_retry_attempts")?);
-        set(&mut self.buffer_directory, s.take("buffer_directory")?);
-        set(&mut self.buffer_disk_sync, s.take("buffer_disk_sync")?);
+        // They are about the disk strategy alone, and mean nothing to the one in memory.
+        s.take::<String>("buffer_directory")?;
+        s.take::<bool>("buffer_disk_sync")?;
         if let Some(skip) = s.take("skip_processors_after_aggregators")? {
             self.skip_processors_after_aggregators = Some(skip);
         }
         if let Some(strategy) = s.take::<String>("buffer_strategy")? {
-            self.buffer_strategy = match strategy.as_str() {
-                "" | "memory" => BufferStrategy::Memory,
-                "disk" | "disk_write_through" => BufferStrategy::Disk,
-                other => {
-                    return Err(s.unknown_value("buffer_strategy", other, ["memory", "disk", "disk_write_through"]));
+            match strategy.as_str() {
+                "" | "memory" => {}
+                disk @ ("disk" | "disk_write_through") => {
+                    let message = format!(
+                        "option \"buffer_strategy\" is {disk:?}, but the disk journal is not in this version; use \"memory\""
+                    );
+                    return Err(s.error_at("buffer_strategy", message));
                 }
-            };
+                other => return Err(s.unknown_value("buffer_strategy", other, ["memory"])),
+            }
         }
         if let Some(threads) = s.take::<usize>("worker_threads")? {
             if !(1..=1024).contains(&threads) {

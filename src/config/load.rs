@@ -9,13 +9,15 @@ use heliograph_core::config::{
 use tracing::{info, warn};
 
 use super::{
-    agent::{AgentConfig, BufferStrategy},
+    agent::AgentConfig,
     comments,
     common::{CommonAggregator, CommonInput, CommonOutput, CommonProcessor},
     environment::{EnvironmentMode, Lookup, substitute_text, substitute_tree},
     known::{KnownPlugins, PluginKind},
     labels::{Selector, is_selected},
-    source, toml,
+    source::{self, Location},
+    toml,
+    version::Version,
 };
 
 /// What to load and how.
@@ -91,12 +93,6 @@ pub struct OutputSection {
     pub metric_batch_size: usize,
     /// Largest number of metrics that wait, of the output or else of the agent when the file was loaded.
     pub metric_buffer_limit: usize,
-    /// Where its metrics wait.
-    pub buffer_strategy: BufferStrategy,
-    /// Folder of the files of the disk strategy; empty for the working directory.
-    pub buffer_directory: String,
-    /// Sync every write of the disk strategy.
-    pub buffer_disk_sync: bool,
 }
 
 /// The merged configuration.
@@ -118,6 +114,8 @@ pub struct Loaded {
     pub secret_stores: Arc<SecretStores>,
     /// Kind and name of every plugin with the files it comes from, in order.
     pub origins: Vec<(String, String)>,
+    /// Where all of it was read from, in order, and the version of each file.
+    pub sources: Vec<(Location, Option<Version>)>,
 }
 
 /// Loads all configurations that the options name, or those of the usual places.
@@ -132,8 +130,14 @@ pub async fn load(options: &LoadOptions, lookup: Lookup<'_>) -> Result<Loaded, C
         if !loader.loaded.agent.quiet {
             info!("Loading config: {name}");
         }
+        // Taken before the file is read, so that a change from here on is one.
+        let version = match &location {
+            Location::File(path) => Version::of(path),
+            Location::Url(_) => None,
+        };
         let bytes = source::read(&location, loader.loaded.agent.config_url_retry_attempts, lookup).await?;
         loader.add(&name, &bytes)?;
+        loader.loaded.sources.push((location, version));
     }
     Ok(loader.finish())
 }
@@ -308,9 +312,6 @@ impl<'a> Loader<'a> {
                     section,
                     metric_batch_size: options.metric_batch_size.unwrap_or(agent.metric_batch_size),
                     metric_buffer_limit: options.metric_buffer_limit.unwrap_or(agent.metric_buffer_limit),
-                    buffer_strategy: agent.buffer_strategy,
-                    buffer_directory: agent.buffer_directory.clone(),
-                    buffer_disk_sync: agent.buffer_disk_sync,
                     options,
                 });
             }

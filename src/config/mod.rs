@@ -12,8 +12,9 @@ mod migration;
 mod plugin_id;
 mod source;
 mod toml;
+mod version;
 
-pub use agent::{AgentConfig, BufferStrategy};
+pub use agent::AgentConfig;
 pub use common::{
     Common, CommonAggregator, CommonInput, CommonOutput, CommonProcessor, LogLevel, StartupErrorBehavior, TimeSource,
 };
@@ -25,4 +26,5 @@ pub use load::{
 };
 pub use migration::migrated;
 pub use plugin_id::plugin_id;
-pub use source::{Location, locate, read};
+pub use source::{Location, client, last_modified, locate, locate_quietly, read};
+pub use version::Version;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use heliograph_core::config::ConfigError;
+use heliograph_core::error::Chain;
 use tracing::{error, warn};
 
 use super::environment::Lookup;
@@ -16,6 +17,9 @@ const MAX_BYTES: u64 = 64 << 20;
 
 /// Wait between attempts to fetch from an address.
 const RETRY_DELAY: Duration = Duration::from_secs(10);
+
+/// How long a server may take to say when a configuration was modified.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One configuration to load.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,91 +65,126 @@ fn without_credentials(url: &str) -> String {
     }
 }
 
-/// All configurations to load, in order: those named, then those of the folders, or the usual places.
+/// All configurations to load, in order: those named, then those of the folders, or the usual places. Folders within a
+/// folder that cannot be read are left out with a warning.
 ///
 /// # Errors
 /// If a named folder cannot be listed, an address has an unknown scheme, or nothing is found.
 pub fn locate(configs: &[String], directories: &[String], lookup: Lookup<'_>) -> Result<Vec<Location>, ConfigError> {
-    let mut found = Vec::new();
-    for config in configs {
-        found.push(Location::parse(config)?);
-    }
-    for directory in directories {
-        walk_top(Path::new(directory), directory.ends_with('/'), &mut found)?;
-    }
-    if found.is_empty() { usual_places(lookup) } else { Ok(found) }
-}
-
-fn usual_places(lookup: Lookup<'_>) -> Result<Vec<Location>, ConfigError> {
-    if let Some(path) = lookup("TELEGRAF_CONFIG_PATH").filter(|path| !path.is_empty()) {
-        match Location::parse(&path)? {
-            Location::File(path) if !path.exists() => {}
-            location => return Ok(vec![location]),
-        }
-    }
-    if let Some(home) = lookup("HOME").filter(|home| !home.is_empty()) {
-        let path = Path::new(&home).join(".telegraf/telegraf.conf");
-        if path.exists() {
-            return Ok(vec![Location::File(path)]);
-        }
-    }
-    for name in ["heliograph", "telegraf"] {
-        let folder = Path::new("/etc").join(name);
-        let mut found = Vec::new();
-        let file = folder.join(format!("{name}.conf"));
-        if file.exists() {
-            found.push(Location::File(file));
-        }
-        let more = folder.join(format!("{name}.d"));
-        if more.is_dir() {
-            walk_top(&more, false, &mut found)?;
-        }
-        if !found.is_empty() {
-            return Ok(found);
-        }
-    }
-    Err(ConfigError::new(
-        "no configuration file found: name one with --config, or put it at /etc/heliograph/heliograph.conf or \
-         /etc/telegraf/telegraf.conf",
-    ))
-}
-
-/// Collects the files of a folder. A link to a folder is followed only if it was written with a slash at its end.
-fn walk_top(folder: &Path, slash: bool, found: &mut Vec<Location>) -> Result<(), ConfigError> {
-    let wrong = |error: io::Error| {
-        ConfigError::of_file(&folder.display().to_string(), "cannot read the configuration folder").caused_by(error)
-    };
-    let link = fs::symlink_metadata(folder).map_err(wrong)?.is_symlink();
-    if (link && !slash) || is_hidden_version(folder) {
-        return Ok(());
-    }
-    if !fs::metadata(folder).map_err(wrong)?.is_dir() {
-        // A file in the place of a folder is walked as itself.
-        if is_config(folder) {
-            found.push(Location::File(folder.to_owned()));
-        }
-        return Ok(());
-    }
-    let entries = sorted(folder).map_err(wrong)?;
-    for entry in entries {
-        walk(&entry, found);
-    }
-    Ok(())
-}
-
-fn walk(path: &Path, found: &mut Vec<Location>) {
-    let listed = fs::symlink_metadata(path).and_then(|meta| {
-        if !meta.is_dir() {
-            if is_config(path) {
-                found.push(Location::File(path.to_owned()));
-            }
-            return Ok(Vec::new());
-        }
-        if is_hidden_version(path) { Ok(Vec::new()) } else { sorted(path) }
+    let found = Found::new(|path, error| {
+        warn!(path = %path.display(), %error, "not permitted to read a configuration folder");
     });
-    match listed {
-        Ok(entries) => entries.iter().for_each(|entry| walk(entry, found)),
-        Err(error) => warn!(path = %path.display(), %error, "not permitted to read a configuration folder"),
+    found.locate(configs, directories, lookup)
+}
+
+/// [`locate`] without warnings, for looking again and again.
+///
+/// # Errors
+/// As `locate`.
+pub fn locate_quietly(
+    configs: &[String],
+    directories: &[String],
+    lookup: Lookup<'_>,
+) -> Result<Vec<Location>, ConfigError> {
+    Found::new(|_, _| {}).locate(configs, directories, lookup)
+}
+
+/// What was found so far, and who is told of folders that cannot be read.
+struct Found<W> {
+    locations: Vec<Location>,
+    warn: W,
+}
+
+impl<W: FnMut(&Path, io::Error)> Found<W> {
+    fn new(warn: W) -> Self {
+        Self { locations: Vec::new(), warn }
+    }
+
+    fn locate(
+        mut self,
+        configs: &[String],
+        directories: &[String],
+        lookup: Lookup<'_>,
+    ) -> Result<Vec<Location>, ConfigError> {
+        for config in configs {
+            self.locations.push(Location::parse(config)?);
+        }
+        for directory in directories {
+            self.walk_top(Path::new(directory), directory.ends_with('/'))?;
+        }
+        if self.locations.is_empty() { self.usual_places(lookup) } else { Ok(self.locations) }
+    }
+
+    fn usual_places(mut self, lookup: Lookup<'_>) -> Result<Vec<Location>, ConfigError> {
+        if let Some(path) = lookup("TELEGRAF_CONFIG_PATH").filter(|path| !path.is_empty()) {
+            match Location::parse(&path)? {
+                Location::File(path) if !path.exists() => {}
+                location => return Ok(vec![location]),
+            }
+        }
+        if let Some(home) = lookup("HOME").filter(|home| !home.is_empty()) {
+            let path = Path::new(&home).join(".telegraf/telegraf.conf");
+            if path.exists() {
+                return Ok(vec![Location::File(path)]);
+            }
+        }
+        for name in ["heliograph", "telegraf"] {
+            let folder = Path::new("/etc").join(name);
+            let file = folder.join(format!("{name}.conf"));
+            if file.exists() {
+                self.locations.push(Location::File(file));
+            }
+            let more = folder.join(format!("{name}.d"));
+            if more.is_dir() {
+                self.walk_top(&more, false)?;
+            }
+            if !self.locations.is_empty() {
+                return Ok(self.locations);
+            }
+        }
+        Err(ConfigError::new(
+            "no configuration file found: name one with --config, or put it at /etc/heliograph/heliograph.conf or \
+         /etc/telegraf/telegraf.conf",
+        ))
+    }
+
+    /// Collects the files of a folder. A link to a folder is followed only if it was written with a slash at its end.
+    fn walk_top(&mut self, folder: &Path, slash: bool) -> Result<(), ConfigError> {
+        let wrong = |error: io::Error| {
+            ConfigError::of_file(&folder.display().to_string(), "cannot read the configuration folder").caused_by(error)
+        };
+        let link = fs::symlink_metadata(folder).map_err(wrong)?.is_symlink();
+        if (link && !slash) || is_hidden_version(folder) {
+            return Ok(());
+        }
+        if !fs::metadata(folder).map_err(wrong)?.is_dir() {
+            // A file in the place of a folder is walked as itself.
+            if is_config(folder) {
+                self.locations.push(Location::File(folder.to_owned()));
+            }
+            return Ok(());
+        }
+        let entries = sorted(folder).map_err(wrong)?;
+        for entry in entries {
+            self.walk(&entry);
+        }
+        Ok(())
+    }
+
+    fn walk(&mut self, path: &Path) {
+        let listed = fs::symlink_metadata(path).and_then(|meta| {
+            if !meta.is_dir() {
+                if is_config(path) {
+                    self.locations.push(Location::File(path.to_owned()));
+                }
+                return Ok(Vec::new());
+            }
+            if is_hidden_version(path) { Ok(Vec::new()) } else { sorted(path) }
+        });
+        match listed {
+            Ok(entries) => entries.iter().for_each(|entry| self.walk(entry)),
+            Err(error) => (self.warn)(path, error),
+        }
     }
 }
 
@@ -241,7 +280,7 @@ fn not_text(bytes: &[u8]) -> Option<&'static str> {
 }
 
 /// The client that configurations are fetched with: with the proxies of the environment, without a deadline.
-fn client() -> Result<reqwest::Client, reqwest::Error> {
+pub fn client() -> Result<reqwest::Client, reqwest::Error> {
     reqwest::Client::builder().user_agent(concat!("heliograph/", env!("CARGO_PKG_VERSION"))).build()
 }
 
@@ -286,29 +325,39 @@ async fn fetch_with(
     }
 }
 
-async fn request(client: &reqwest::Client, url: &str, lookup: Lookup<'_>) -> Result<Vec<u8>, String> {
-    // The address is left out of the text: it may hold credentials.
-    let describe = |error: reqwest::Error| {
-        let error = error.without_url();
-        let mut text = error.to_string();
-        let mut cause = std::error::Error::source(&error);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
-    };
-    let mut request = client.get(url).header("Accept", "application/toml");
+/// Asks for the `Last-Modified` of the configuration at an address; `None` if the server does not say.
+///
+/// # Errors
+/// If the server does not answer in time, or not with 200.
+pub async fn last_modified(client: &reqwest::Client, url: &str, lookup: Lookup<'_>) -> Result<Option<String>, String> {
+    let request = client.head(url).timeout(HEAD_TIMEOUT);
+    let response = send(request, lookup).await?;
+    let header = response.headers().get(reqwest::header::LAST_MODIFIED);
+    Ok(header.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()))
+}
+
+/// What went wrong, without the address: it may hold credentials.
+fn describe(error: reqwest::Error) -> String {
+    Chain(&error.without_url()).to_string()
+}
+
+/// Sends a request with what identifies us to the server.
+async fn send(request: reqwest::RequestBuilder, lookup: Lookup<'_>) -> Result<reqwest::Response, String> {
+    let mut request = request.header("Accept", "application/toml");
     if let Some(token) = lookup("TELEGRAF_CONTROLLER_TOKEN") {
         request = request.header("Authorization", format!("Bearer {token}"));
     } else if let Some(token) = lookup("INFLUX_TOKEN") {
         request = request.header("Authorization", format!("Token {token}"));
     }
-    let mut response = request.send().await.map_err(describe)?;
-    if response.status() != reqwest::StatusCode::OK {
-        return Err(format!("the server answered {}", response.status()));
+    let response = request.send().await.map_err(describe)?;
+    match response.status() {
+        reqwest::StatusCode::OK => Ok(response),
+        status => Err(format!("the server answered {status}")),
     }
+}
+
+async fn request(client: &reqwest::Client, url: &str, lookup: Lookup<'_>) -> Result<Vec<u8>, String> {
+    let mut response = send(client.get(url), lookup).await?;
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(describe)? {
         bytes.extend_from_slice(&chunk);
@@ -386,11 +435,11 @@ mod tests {
             ]
         );
         // A link to a folder is followed only with a slash at its end.
-        let mut locations = Vec::new();
-        walk_top(&folder.join("linkdir"), false, &mut locations).unwrap();
-        assert!(locations.is_empty());
-        walk_top(&folder.join("linkdir/"), true, &mut locations).unwrap();
-        assert_eq!(locations.len(), 2);
+        let mut found = Found::new(|path, error| panic!("{}: {error}", path.display()));
+        found.walk_top(&folder.join("linkdir"), false).unwrap();
+        assert!(found.locations.is_empty());
+        found.walk_top(&folder.join("linkdir/"), true).unwrap();
+        assert_eq!(found.locations.len(), 2);
     }
 
     #[test]

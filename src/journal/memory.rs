@@ -14,6 +14,12 @@ pub type Admit = Box<dyn FnMut(&Arc<Batch>) -> Option<Arc<Batch>> + Send>;
 
 /// An output's place in the journal.
 pub struct OutputSlot {
+    /// The output as logs name it.
+    pub name: Arc<str>,
+    /// Its plugin ID, by which the next configuration knows it again.
+    pub id: String,
+    /// What the output of the configuration before could not write: the first that this one writes.
+    pub carried: WriteBatch,
     /// The output's filters and names.
     pub admit: Admit,
     /// Most metrics kept for it (`metric_buffer_limit`).
@@ -24,6 +30,19 @@ pub struct OutputSlot {
     pub dropped: Vec<Count>,
     /// Metrics that wait.
     pub size: Count,
+}
+
+/// What an output could not write.
+#[derive(Debug, Default)]
+pub struct Rest {
+    /// The output as logs name it.
+    pub name: Arc<str>,
+    /// Its plugin ID.
+    pub id: String,
+    /// The metrics, oldest first.
+    pub metrics: WriteBatch,
+    /// Where they are counted if they are lost.
+    dropped: Vec<Count>,
 }
 
 /// The writing end; clones write to the same sequence.
@@ -52,6 +71,9 @@ struct Slot {
     overflow: usize,
 }
 
+/// Position of everything that was carried over.
+const CARRIED: u64 = 1;
+
 /// One output's end of the journal.
 pub struct Reader {
     shared: Arc<Shared>,
@@ -61,11 +83,11 @@ pub struct Reader {
 impl Journal {
     /// A journal for these outputs and this many inputs, with a reader for each output.
     pub fn new(outputs: Vec<OutputSlot>, inputs: usize) -> (Self, Vec<Reader>) {
-        let slot = |output: OutputSlot| Slot { queue: Queue::new(output.limit), output, overflow: 0 };
-        let slots: Vec<Slot> = outputs.into_iter().map(slot).collect();
+        let slots: Vec<Slot> = outputs.into_iter().map(Slot::new).collect();
+        let last = if slots.iter().any(|slot| slot.queue.len() > 0) { CARRIED } else { 0 };
         let count = slots.len();
         let shared = Arc::new(Shared {
-            state: Mutex::new(State { slots, last: 0, origins: VecDeque::new() }),
+            state: Mutex::new(State { slots, last, origins: VecDeque::new() }),
             appended: (0..count).map(|_| Notify::new()).collect(),
             watermarks: (0..inputs).map(|_| watch::channel(0).0).collect(),
         });
@@ -96,6 +118,18 @@ impl Journal {
     /// Metrics that wait for any output, each counted for every output that has not written it.
     pub fn waiting(&self) -> usize {
         self.0.lock().slots.iter().map(|slot| slot.queue.len()).sum()
+    }
+
+    /// Takes out what the outputs have not written, once they have ended: one for each that has left something.
+    pub fn take_rest(&self) -> Vec<Rest> {
+        let mut state = self.0.lock();
+        let rest = |slot: &mut Slot| Rest {
+            name: slot.output.name.clone(),
+            id: slot.output.id.clone(),
+            metrics: slot.queue.drain(),
+            dropped: slot.output.dropped.clone(),
+        };
+        state.slots.iter_mut().map(rest).filter(|rest| !rest.metrics.is_empty()).collect()
     }
 
     /// The newest message of this input up to which all is delivered; starts at 0.
@@ -145,7 +179,45 @@ impl Reader {
     }
 }
 
+impl Rest {
+    /// Says that the metrics are lost, and counts them.
+    pub fn lose(self, reason: &str) {
+        let count = self.metrics.len();
+        if count > 0 {
+            self.dropped.iter().for_each(|counter| counter.add(count));
+            tracing::warn!(plugin = &*self.name, count, reason, "metrics that were not written are lost");
+        }
+    }
+}
+
+impl OutputSlot {
+    /// Takes what was carried over out again, for an output that does not run after all.
+    pub fn take_carried(&mut self) -> Rest {
+        Rest {
+            name: self.name.clone(),
+            id: self.id.clone(),
+            metrics: std::mem::take(&mut self.carried),
+            dropped: self.dropped.clone(),
+        }
+    }
+}
+
 impl Slot {
+    fn new(mut output: OutputSlot) -> Self {
+        let carried = std::mem::take(&mut output.carried);
+        let mut slot = Self { queue: Queue::new(output.limit), output, overflow: 0 };
+        let mut dropped = 0;
+        for (mut batch, part) in carried.into_parts() {
+            // The input that sent it has ended and waits no more: a batch without origin may go when the queue is full.
+            if batch.origin.is_some() {
+                Arc::make_mut(&mut batch).origin = None;
+            }
+            dropped += slot.queue.push_part(CARRIED, batch, part);
+        }
+        slot.dropped(dropped);
+        slot
+    }
+
     fn dropped(&mut self, count: usize) {
         self.overflow += count;
         if count > 0 {
@@ -193,6 +265,9 @@ mod tests {
 
     fn slot(admit: impl FnMut(&Arc<Batch>) -> Option<Arc<Batch>> + Send + 'static) -> OutputSlot {
         OutputSlot {
+            name: "outputs.x".into(),
+            id: "1".into(),
+            carried: WriteBatch::new(),
             admit: Box::new(admit),
             limit: 100,
             added: Count::default(),
@@ -245,6 +320,31 @@ mod tests {
         let (journal, _) = Journal::new(vec![], 1);
         let watermark = journal.watermark(0);
         journal.append(batch(1, "a"));
+        assert_eq!(*watermark.borrow(), 1);
+    }
+
+    #[test]
+    fn what_is_left_is_the_first_that_the_next_journal_has() {
+        let (journal, mut readers) = Journal::new(vec![slot(|b| Some(b.clone())), slot(|b| Some(b.clone()))], 1);
+        journal.append(batch(7, "a"));
+        journal.append(batch(8, "b"));
+        write(&mut readers[1]);
+        let [rest] = <[Rest; 1]>::try_from(journal.take_rest()).unwrap();
+        assert_eq!(rest.metrics.len(), 2);
+
+        let mut next = slot(|b| Some(b.clone()));
+        (next.carried, next.limit) = (rest.metrics, 2);
+        let dropped = Count::default();
+        next.dropped.push(dropped.clone());
+        let (journal, mut readers) = Journal::new(vec![next, slot(|b| Some(b.clone()))], 1);
+        let watermark = journal.watermark(0);
+        journal.append(batch(1, "c"));
+        // The limit holds, also for a batch that an input had waited for.
+        let names: Vec<_> = readers[0].take(10).iter().map(|metric| metric.series.to_string()).collect();
+        assert_eq!((names.concat(), dropped.get(), readers[0].take_overflow()), ("bc".into(), 1, 1));
+        write(&mut readers[1]);
+        assert_eq!(*watermark.borrow(), 0);
+        readers[0].resolve(Resolution::Done);
         assert_eq!(*watermark.borrow(), 1);
     }
 

@@ -7,5 +7,5 @@ mod disk;
 mod memory;
 mod queue;
 
-pub use memory::{Journal, OutputSlot, Reader};
+pub use memory::{Journal, OutputSlot, Reader, Rest};
 pub use queue::Resolution;

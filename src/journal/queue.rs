@@ -63,8 +63,13 @@ impl Queue {
 
     /// Adds a batch; returns how many metrics had to go for it.
     pub fn push(&mut self, position: u64, batch: Arc<Batch>) -> usize {
-        self.len += batch.len();
         let rest = 0..batch.len();
+        self.push_part(position, batch, rest)
+    }
+
+    /// Adds some metrics of a batch; returns how many metrics had to go for them.
+    pub fn push_part(&mut self, position: u64, batch: Arc<Batch>, rest: Range<usize>) -> usize {
+        self.len += rest.len();
         self.entries.push_back(Entry { position, batch, rest });
         self.shrink()
     }
@@ -99,6 +104,16 @@ impl Queue {
             }
         }
         self.shrink()
+    }
+
+    /// Takes everything out, what is in flight included.
+    pub fn drain(&mut self) -> WriteBatch {
+        let mut rest = WriteBatch::new();
+        for entry in self.entries.drain(..) {
+            rest.push(entry.batch, entry.rest);
+        }
+        (self.len, self.in_flight) = (0, 0);
+        rest
     }
 
     /// Takes the oldest `count` metrics out, and gives those of the indices `keep` as an entry that holds their place.
@@ -206,6 +221,15 @@ mod tests {
         queue.resolve(Resolution::KeepSome(vec![1, 3]));
         assert_eq!((queue.done(2), queue.len()), (0, 3));
         assert_eq!(all(&mut queue), [1, 3, 5]);
+    }
+
+    #[test]
+    fn what_is_left_comes_out_whole() {
+        let mut queue = Queue::new(10);
+        queue.push_part(1, batch(0..4), 2..4);
+        queue.push(2, batch(4..6));
+        queue.take(1);
+        assert_eq!((times(&queue.drain()), queue.len(), queue.waiting()), (vec![2, 3, 4, 5], 0, 0));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use self::chain::{Chain, Sink};
 use self::input::RunningInput;
 use self::output::{Connected, OutputPlan};
 use self::stop::Stop;
-use crate::journal::Journal;
+use crate::journal::{Journal, Rest};
 
 /// Everything a configuration asks for, built and not yet started.
 pub struct Pipeline {
@@ -49,19 +49,26 @@ const INPUT_GRACE: Duration = Duration::from_secs(8);
 const OUTPUT_GRACE: Duration = Duration::from_secs(20);
 
 /// How a run ended.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Outcome {
-    /// Metrics that no output could write in time.
-    pub unsent: usize,
+    /// What outputs could not write in time.
+    pub rest: Vec<Rest>,
     /// Inputs that failed, with `--once` and `--test`.
     pub failed_inputs: usize,
 }
 
 /// Outputs at work.
 struct Outputs {
-    tasks: JoinSet<usize>,
+    tasks: JoinSet<()>,
     stopper: stop::Stopper,
     journal: Journal,
+}
+
+impl Outcome {
+    /// How many metrics could not be written.
+    pub fn unsent(&self) -> usize {
+        self.rest.iter().map(|rest| rest.metrics.len()).sum()
+    }
 }
 
 impl Stages {
@@ -73,11 +80,36 @@ impl Stages {
 }
 
 impl Pipeline {
+    /// Gives what the outputs before could not write to those with the same plugin ID. What nobody takes is lost.
+    pub fn carry_over(&mut self, rest: Vec<Rest>) {
+        for rest in rest {
+            let mut slots = self.outputs.iter_mut().map(|output| &mut output.slot);
+            match slots.find(|slot| slot.id == rest.id && slot.carried.is_empty()) {
+                Some(slot) => {
+                    tracing::info!(plugin = &*slot.name, count = rest.metrics.len(), "carrying unwritten metrics over");
+                    slot.carried = rest.metrics;
+                }
+                None => rest.lose("no output of the new configuration has the same options"),
+            }
+        }
+    }
+
     /// Runs until `stop`, then ends stage by stage. `flush_now` asks all outputs for a flush at every change.
-    pub async fn run(self, mut stop: Stop, flush_now: watch::Receiver<u64>) -> Result<Outcome, BoxError> {
+    ///
+    /// `started` is called once the outputs are connected and the inputs have started.
+    pub async fn run(
+        self,
+        mut stop: Stop,
+        flush_now: watch::Receiver<u64>,
+        started: impl FnOnce(),
+    ) -> Result<Outcome, BoxError> {
         let Self { mut inputs, chain, outputs, clock } = self;
         let begun = clock.now();
         let outputs = Outputs::start(outputs, inputs.len(), &mut stop, flush_now).await?;
+        if stop.is_requested() {
+            // Told while outputs were connecting: what they were given is all there is to do.
+            inputs.clear();
+        }
         outputs.give_watermarks(&mut inputs);
         let (sink, chain) = outputs.start_chain(chain, &clock);
         let (input_stopper, input_stop) = stop::channel();
@@ -90,9 +122,9 @@ impl Pipeline {
         }
         drop(sink);
         let mut outcome = Ok(());
-        for started in starting {
+        for input in starting {
             tokio::select! {
-                started = started => match started {
+                ready = input => match ready {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => outcome = outcome.and(Err(error)),
                     Err(_) => outcome = outcome.and(Err("an input ended while it was starting".into())),
@@ -101,6 +133,9 @@ impl Pipeline {
             }
         }
         if outcome.is_ok() {
+            if !stop.is_requested() {
+                started();
+            }
             outcome = supervise(&mut tasks, &mut stop).await;
         }
         input_stopper.stop();
@@ -108,8 +143,8 @@ impl Pipeline {
             tracing::warn!(count = tasks.len(), "inputs did not end in time and are cut off");
         }
         tasks.shutdown().await;
-        let unsent = outputs.finish(chain).await?;
-        outcome.map(|()| Outcome { unsent, failed_inputs: 0 })
+        let rest = outputs.finish(chain).await?;
+        outcome.map(|()| Outcome { rest, failed_inputs: 0 })
     }
 
     /// Gathers once, waits, and writes everything (`--once`).
@@ -124,8 +159,8 @@ impl Pipeline {
         outputs.give_watermarks(&mut inputs);
         let (sink, chain) = outputs.start_chain(chain, &clock);
         let failed = gather_each_once(inputs, &clock, sink, wait, stop).await;
-        let unsent = outputs.finish(chain).await?;
-        Ok(Outcome { unsent, failed_inputs: failed? })
+        let rest = outputs.finish(chain).await?;
+        Ok(Outcome { rest, failed_inputs: failed? })
     }
 
     /// Gathers once, waits, and gives every batch to `print` instead of the outputs (`--test`).
@@ -135,7 +170,7 @@ impl Pipeline {
         let chain = tokio::spawn(chain.chain(print, &clock).run(batches));
         let failed = gather_each_once(inputs, &clock, sink, wait, stop).await;
         ended(chain).await?;
-        Ok(Outcome { unsent: 0, failed_inputs: failed? })
+        Ok(Outcome { rest: Vec::new(), failed_inputs: failed? })
     }
 }
 
@@ -150,7 +185,9 @@ impl Outputs {
         let (mut slots, mut running) = (Vec::new(), Vec::new());
         for mut plan in plans {
             let connected = plan.connect(stop).await?;
-            if connected != Connected::Gone {
+            if connected == Connected::Gone {
+                plan.slot.take_carried().lose("their output is not running");
+            } else {
                 let (slot, run) = plan.split(connected);
                 slots.push(slot);
                 running.push(run);
@@ -179,29 +216,26 @@ impl Outputs {
         (sink, tokio::spawn(stages.chain(append, clock).run(batches)))
     }
 
-    /// Once no input is left: waits for the chain, then for the last flush. Returns how many metrics are left.
-    async fn finish(mut self, chain: JoinHandle<()>) -> Result<usize, BoxError> {
+    /// Once no input is left: waits for the chain, then for the last flush. Returns what is left.
+    async fn finish(mut self, chain: JoinHandle<()>) -> Result<Vec<Rest>, BoxError> {
         ended(chain).await?;
         tracing::info!("Hang on, flushing any cached metrics before shutdown");
         self.stopper.stop();
-        let mut unsent = 0;
         let flushed = async {
-            while let Some(left) = self.tasks.join_next().await {
-                unsent += left?;
+            while let Some(ended) = self.tasks.join_next().await {
+                ended?;
             }
             Ok::<(), BoxError>(())
         };
         match tokio::time::timeout(OUTPUT_GRACE, flushed).await {
             Ok(outcome) => outcome?,
             Err(_) => {
-                let count = self.journal.waiting();
-                tracing::error!(count, "the last flush did not end in time; what is left is lost");
-                unsent = count;
+                tracing::error!(count = self.journal.waiting(), "the last flush did not end in time and is cut off");
                 self.tasks.shutdown().await;
             }
         }
         tracing::info!("Stopping running outputs");
-        Ok(unsent)
+        Ok(self.journal.take_rest())
     }
 }
 

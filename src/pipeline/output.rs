@@ -72,7 +72,8 @@ enum Wake {
 }
 
 impl OutputPlan {
-    /// Connects before the start: twice, a quarter of a minute apart. `Err` if the agent must not run without it.
+    /// Connects before the start: twice, a quarter of a minute apart, or once if told to stop meanwhile. `Err` if the
+    /// agent must not run without it.
     pub async fn connect(&mut self, stop: &mut Stop) -> Result<Connected, BoxError> {
         let plugin = &*self.name;
         let Err(first) = self.plugin.connect().await else { return Ok(Connected::Yes) };
@@ -80,7 +81,7 @@ impl OutputPlan {
         tracing::error!(plugin, error = %Chain(first.cause()), "failed to connect, retrying in 15s");
         tokio::select! {
             () = tokio::time::sleep(CONNECT_RETRY) => {}
-            () = stop.requested() => return Err(format!("told to stop while connecting output {plugin}").into()),
+            () = stop.requested() => return Ok(Connected::NotYet),
         }
         let Err(error) = self.plugin.connect().await else { return Ok(Connected::Yes) };
         self.stats.startup_errors.increment();
@@ -113,10 +114,10 @@ impl OutputPlan {
 }
 
 impl RunningOutput {
-    /// Writes until told to stop, then flushes once more and closes. Returns how many metrics are left.
+    /// Writes until told to stop, then flushes once more and closes.
     ///
     /// `flush_now` asks for a flush at every change of its number (SIGUSR1).
-    pub async fn run(mut self, mut stop: Stop, mut flush_now: watch::Receiver<u64>) -> usize {
+    pub async fn run(mut self, mut stop: Stop, mut flush_now: watch::Receiver<u64>) {
         let mut random = Random::new();
         let mut due = Instant::now() + self.flush_interval + random.below(self.flush_jitter);
         loop {
@@ -138,7 +139,6 @@ impl RunningOutput {
         }
         self.flush().await;
         self.plugin.close().await;
-        self.reader.len()
     }
 
     /// Writes what waits now, batch by batch, up to the first failure; nothing that comes meanwhile.

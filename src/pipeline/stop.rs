@@ -24,6 +24,11 @@ impl Stopper {
 }
 
 impl Stop {
+    /// Whether they were told already.
+    pub fn is_requested(&self) -> bool {
+        *self.0.borrow()
+    }
+
     /// Returns once told, or once nobody is left who could tell.
     pub async fn requested(&mut self) {
         // An error means that the other end is gone.

@@ -1,6 +1,6 @@
 //! The error of a configuration: what is wrong, where, and the line as its author wrote it.
 
-use std::{error::Error, fmt};
+use std::{borrow::Cow, error::Error, fmt};
 
 use super::tree::{Source, Span};
 
@@ -54,7 +54,7 @@ impl ConfigError {
         error.0.place = format!("{}:{line}:{column}", source.path());
         error.0.owner = owner.to_owned();
         let width = source.written(span).chars().take_while(|c| !matches!(c, '\n' | '\r')).count();
-        error.0.excerpt = excerpt(line, column, width, text);
+        error.0.excerpt = excerpt(line, column, width, &without_secret(text));
         error
     }
 
@@ -105,6 +105,25 @@ impl fmt::Display for ConfigError {
 
 // The causes are part of the one line already; a chain printer must not repeat them.
 impl Error for ConfigError {}
+
+/// Parts of names of options whose values are not shown, also of such names with a typing mistake.
+const SECRET_NAMES: [&str; 6] = ["pas", "pwd", "token", "secret", "auth", "cred"];
+
+/// The line up to the value of an option that holds a secret: excerpts end up in logs.
+fn without_secret(line: &str) -> Cow<'_, str> {
+    let is_secret = |key: &str| {
+        let key = key.to_ascii_lowercase();
+        SECRET_NAMES.iter().any(|name| key.contains(name))
+    };
+    let mut start = 0;
+    for (equals, _) in line.match_indices('=') {
+        if is_secret(&line[start..equals]) {
+            return Cow::Owned(format!("{} ***", &line[..=equals]));
+        }
+        start = equals + 1;
+    }
+    Cow::Borrowed(line)
+}
 
 /// The line with its number, and a caret under the place.
 fn excerpt(line: usize, column: usize, width: usize, text: &str) -> String {
@@ -157,6 +176,18 @@ mod tests {
         };
         assert!(error.contains(" bad y"), "{error}");
         assert!(error.lines().all(|line| line.len() < 160), "{error}");
+    }
+
+    #[test]
+    fn hides_secrets() {
+        let check = |line: &str, expected: Expect| expected.assert_eq(&without_secret(line));
+        check("  password = \"correct horse\"", expect![["  password = ***"]]);
+        check("  pasword = \"correct horse\"", expect![["  pasword = ***"]]);
+        check(
+            "headers = {a = \"b=c\", Authorization = \"Bearer x\"}",
+            expect![["headers = {a = \"b=c\", Authorization = ***"]],
+        );
+        check("  percpu = \"often\"", expect![["  percpu = \"often\""]]);
     }
 
     #[test]

@@ -372,6 +372,11 @@ impl WriteBatch {
         self.len == 0
     }
 
+    /// The batches and the ranges of their metrics, in order.
+    pub fn into_parts(self) -> Vec<(Arc<Batch>, Range<usize>)> {
+        self.parts
+    }
+
     /// The metrics, in order.
     pub fn iter(&self) -> impl Iterator<Item = MetricRef<'_>> + Clone {
         self.parts.iter().flat_map(|(batch, range)| range.clone().map(|i| batch.get(i)))

@@ -42,20 +42,31 @@ pub struct Consumer {
 
 /// What a topic means, worked out once. Small, since with ten thousand devices each message finds another one, and none
 /// of them in the cache of the processor.
+#[derive(Default)]
 struct Topic {
-    /// The last series of the parser, and what topic and filters make of it (nothing, if it is not selected); most
-    /// topics only ever see one.
-    last: Option<(SeriesRef, Option<SeriesRef>)>,
+    /// The first series of the parser, and what topic and filters make of it; most topics only ever see one.
+    first: Option<Named>,
     /// What only few topics have.
     extra: Option<Box<Extra>>,
 }
 
+/// A series as the parser gives it, and as it goes on; nothing, if it is not selected.
+struct Named(SeriesRef, Option<SeriesRef>);
+
+#[derive(Default)]
 struct Extra {
-    /// Copies of each message: one for every filter that matches.
+    /// Copies of each message beside the first: one for every further filter that matches.
     copies: usize,
-    /// Fields that the topic gives, or why it cannot.
-    fields: Result<Vec<(Key, Value)>, String>,
+    /// Fields that the topic gives.
+    fields: Vec<(Key, Value)>,
+    /// Why it cannot give them.
+    error: Option<String>,
+    /// Further series, the newest last.
+    others: Vec<Named>,
 }
+
+/// Series remembered of one topic besides its first; one that invents them does not remember them all.
+const OTHERS: usize = 16;
 
 /// Counters: the consumer's own, and what could not be read by reason.
 pub struct ConsumerStats {
@@ -184,8 +195,8 @@ impl Consumer {
             topics.clear();
         }
         let topic = topics.entry(hash).or_insert_with(|| Topic::new(settings, &message.topic));
-        let copies = topic.extra.as_ref().map_or(1, |extra| extra.copies);
-        for _ in 0..copies {
+        let copies = topic.extra.as_ref().map_or(0, |extra| extra.copies);
+        for _ in 0..=copies {
             let (batch, interner) = accumulator.batch();
             let before = batch.len();
             let mut out = ParseOutput::new(batch, interner, now);
@@ -221,12 +232,12 @@ impl Consumer {
 
 impl Topic {
     fn new(settings: &Settings, topic: &str) -> Self {
-        let copies = settings.options.topics.iter().filter(|filter| filter_matches(filter, topic)).count().max(1);
-        let mut fields = Vec::new();
-        let outcome = settings.topic_parsing.iter().try_for_each(|entry| entry.add_fields(topic, &mut fields));
-        let fields = outcome.map(|()| fields).map_err(|error| error.to_string());
-        let plain = copies == 1 && fields.as_ref().is_ok_and(Vec::is_empty);
-        Self { last: None, extra: (!plain).then(|| Box::new(Extra { copies, fields })) }
+        let matching = settings.options.topics.iter().filter(|filter| filter_matches(filter, topic)).count();
+        let mut extra = Extra { copies: matching.saturating_sub(1), ..Extra::default() };
+        let outcome = settings.topic_parsing.iter().try_for_each(|entry| entry.add_fields(topic, &mut extra.fields));
+        extra.error = outcome.err().map(|error| error.to_string());
+        let plain = extra.copies == 0 && extra.fields.is_empty() && extra.error.is_none();
+        Self { first: None, extra: (!plain).then(|| Box::new(extra)) }
     }
 
     /// Puts topic tag, names, tags and fields on the metrics from index `first` on; with `resolve` also what the input's
@@ -239,35 +250,56 @@ impl Topic {
         first: usize,
         resolve: bool,
     ) -> Result<(), String> {
-        let Self { last, extra } = self;
-        let fields = match extra.as_ref().map(|extra| &extra.fields) {
-            None => &[][..],
-            Some(Ok(fields)) => fields,
-            Some(Err(error)) => return Err(error.clone()),
-        };
+        if let Some(error) = self.extra.as_ref().and_then(|extra| extra.error.clone()) {
+            return Err(error);
+        }
         let mut index = first;
         while index < accumulator.pending() {
             let parsed = accumulator.batch().0.get(index).series;
-            let is_known = matches!(last, Some((known, _)) if Arc::ptr_eq(known, parsed));
-            if !is_known {
+            if !self.knows(parsed) {
                 let parsed = parsed.clone();
                 let named = name_series(settings, topic, &parsed, accumulator.batch().1);
                 let named = if resolve { accumulator.resolve(&named) } else { Some(named) };
-                *last = Some((parsed, named));
+                self.learn(Named(parsed, named));
             }
-            let named = last.as_ref().and_then(|(_, named)| named.as_ref());
             let batch = accumulator.batch().0;
-            match named {
-                Some(named) => {
-                    let mut metric = batch.get_mut(index);
-                    metric.set_series(named.clone());
-                    fields.iter().for_each(|(key, value)| metric.set_field(key.clone(), value.clone()));
-                    index += 1;
-                }
-                None => batch.remove(index),
+            let Some(named) = self.name(batch.get(index).series) else {
+                batch.remove(index);
+                continue;
+            };
+            let mut metric = batch.get_mut(index);
+            metric.set_series(named.clone());
+            if let Some(extra) = &self.extra {
+                extra.fields.iter().for_each(|(key, value)| metric.set_field(key.clone(), value.clone()));
             }
+            index += 1;
         }
         Ok(())
+    }
+
+    fn find(&self, parsed: &SeriesRef) -> Option<&Named> {
+        let others = self.extra.iter().flat_map(|extra| &extra.others);
+        self.first.iter().chain(others).find(|Named(known, _)| Arc::ptr_eq(known, parsed))
+    }
+
+    fn knows(&self, parsed: &SeriesRef) -> bool {
+        self.find(parsed).is_some()
+    }
+
+    fn name(&self, parsed: &SeriesRef) -> Option<&SeriesRef> {
+        self.find(parsed)?.1.as_ref()
+    }
+
+    fn learn(&mut self, named: Named) {
+        if self.first.is_none() {
+            self.first = Some(named);
+            return;
+        }
+        let others = &mut self.extra.get_or_insert_default().others;
+        if others.len() >= OTHERS {
+            others.remove(0);
+        }
+        others.push(named);
     }
 }
 
