@@ -166,7 +166,12 @@ impl RunningOutput {
             self.failing = true;
             return false;
         }
-        let batch = self.reader.take(self.batch_size);
+        let batch = self.reader.take(self.batch_size).await;
+        if batch.is_empty() {
+            self.reader.resolve(Resolution::Done);
+            self.failing = false;
+            return true;
+        }
         let started = Instant::now();
         let outcome = self.write_with_warnings(&batch).await;
         self.stats.write_time.record(started.elapsed());

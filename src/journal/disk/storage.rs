@@ -34,7 +34,7 @@ pub trait Append: Send {
 }
 
 /// The reading end of a file.
-pub trait ReadAt: Send {
+pub trait ReadAt: Send + Sync {
     /// Reads what there is from `offset` on, at most the buffer full; 0 at the end.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Length in bytes.

@@ -178,7 +178,10 @@ impl Consumer {
             false => self.accumulator.flush_with(origin).await?,
         }
         if let Some(Acknowledge { delivery, limit, stopping, .. }) = &mut self.acknowledge {
-            // Enough is on its way: wait for the outputs, and let the broker wait for us.
+            if message.saturating_sub(*delivery.watermark.borrow()) >= *limit {
+                delivery.hurry.ask();
+            }
+            // Enough is on its way: wait until some of it is safe, and let the broker wait for us.
             tokio::select! {
                 _ = delivery.watermark.wait_for(|safe| message.saturating_sub(*safe) < *limit) => {}
                 _ = stopping.wait_for(|stopping| *stopping) => {}

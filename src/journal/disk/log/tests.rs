@@ -262,7 +262,7 @@ fn old_segments_go_by_the_steady_clock() {
     let hour = 3_600_000_000_000;
     let limits = Limits { age: Some(Duration::from_secs(3600)), ..LIMITS };
     let (mut log, _) = open(&disk, limits);
-    let mut at = |log: &mut Log, steady, wall, number| {
+    let at = |log: &mut Log, steady, wall, number| {
         log.tick(Moment { steady, wall });
         append(log, number..=number);
         log.commit().unwrap();
