@@ -167,11 +167,10 @@ impl Journal {
         }
     }
 
-    /// Asks for a commit of what there is: somebody waits for it.
+    /// Asks for a commit at once, of what there is or of what comes next: somebody waits for it.
     pub fn hurry(&self) {
         let mut state = self.shared.lock();
-        if state.pending_since.is_some() && !state.hurry {
-            state.hurry = true;
+        if !std::mem::replace(&mut state.hurry, true) && state.pending_since.is_some() {
             self.shared.wake.notify_one();
         }
     }
