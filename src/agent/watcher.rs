@@ -339,3 +339,236 @@ async fn has_changed(client: &reqwest::Client, url: &str, seen: &mut Option<Stri
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::sync::Mutex;
+
+    use futures_util::FutureExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const POLL: Watch = Watch::Poll(Duration::from_millis(250));
+
+    fn nothing(_: &str) -> Option<String> {
+        None
+    }
+
+    /// A folder with a configuration by itself, one in a folder, and one as Kubernetes mounts it.
+    fn folder() -> (tempfile::TempDir, LoadOptions) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("t.conf"), "a").unwrap();
+        fs::create_dir_all(path("more/deep")).unwrap();
+        fs::write(path("more/deep/m.conf"), "m").unwrap();
+        for version in ["..1", "..2"] {
+            fs::create_dir_all(path("volume").join(version)).unwrap();
+            fs::write(path("volume").join(version).join("v.conf"), "v").unwrap();
+        }
+        symlink("..1", path("volume/..data")).unwrap();
+        symlink("..data/v.conf", path("volume/v.conf")).unwrap();
+        let text = |name: &str| path(name).display().to_string();
+        let (configs, directories) = (vec![text("t.conf"), text("volume/v.conf")], vec![text("more")]);
+        (folder, LoadOptions { configs, directories, ..LoadOptions::default() })
+    }
+
+    fn watch(load: &LoadOptions, how: Watch, debounce: Duration) -> Files<'_> {
+        let mut files = Files::new(load, &nothing, how, debounce);
+        files.seen = files.look();
+        assert_eq!(files.seen.len(), 3);
+        files
+    }
+
+    /// Makes a change while the files are watched, and waits until it is seen; that it is not seen twice, too.
+    async fn is_seen(change: impl Fn(&Path)) {
+        for how in [Watch::Notify, POLL] {
+            let (folder, load) = folder();
+            let mut files = watch(&load, how, Duration::ZERO);
+            let seen = async { tokio::join!(files.changed(), async { change(folder.path()) }) };
+            timeout(Duration::from_secs(30), seen).await.unwrap();
+            assert_eq!(files.changed().now_or_never(), None);
+            assert!(files.unwatchable.is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_written() {
+        is_seen(|folder| fs::write(folder.join("t.conf"), "longer").unwrap()).await;
+        is_seen(|folder| fs::write(folder.join("t.conf"), "").unwrap()).await;
+        is_seen(|folder| fs::write(folder.join("more/deep/m.conf"), "longer").unwrap()).await;
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_replaced() {
+        is_seen(|folder| {
+            fs::write(folder.join("new"), "a").unwrap();
+            fs::rename(folder.join("new"), folder.join("t.conf")).unwrap();
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_volume_of_kubernetes_that_is_updated() {
+        is_seen(|folder| {
+            symlink("..2", folder.join("volume/..data_tmp")).unwrap();
+            fs::rename(folder.join("volume/..data_tmp"), folder.join("volume/..data")).unwrap();
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_new() {
+        is_seen(|folder| fs::write(folder.join("more/n.conf"), "").unwrap()).await;
+    }
+
+    #[tokio::test]
+    async fn a_file_in_a_folder_that_is_new() {
+        let (folder, load) = folder();
+        let mut files = watch(&load, Watch::Notify, Duration::ZERO);
+        {
+            let mut changed = std::pin::pin!(files.changed());
+            assert_eq!(changed.as_mut().now_or_never(), None);
+            fs::create_dir(folder.path().join("more/new")).unwrap();
+        }
+        // Told of the folder; armed anew it sees what comes into it.
+        let write = async { fs::write(folder.path().join("more/new/n.conf"), "").unwrap() };
+        timeout(Duration::from_secs(30), async { tokio::join!(files.changed(), write) }).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn other_files_do_not_count() {
+        let (folder, load) = folder();
+        let mut files = watch(&load, POLL, Duration::ZERO);
+        fs::write(folder.path().join("more/notes.txt"), "").unwrap();
+        assert!(timeout(Duration::from_secs(60), files.changed()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_is_gone_has_a_second_to_come_back() {
+        for is_back in [true, false] {
+            let (folder, load) = folder();
+            let mut files = watch(&load, POLL, Duration::ZERO);
+            let path = folder.path().join("t.conf");
+            let start = Instant::now();
+            fs::remove_file(&path).unwrap();
+            assert_eq!(files.changed().now_or_never(), None);
+            let back = async {
+                if is_back {
+                    fs::write(&path, "back").unwrap();
+                }
+            };
+            tokio::join!(files.changed(), async {
+                sleep(Duration::from_millis(500)).await;
+                back.await;
+            });
+            assert_eq!(start.elapsed(), GONE);
+            assert_eq!(files.seen.contains_key(&path), is_back);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_folder_that_is_gone() {
+        let (folder, load) = folder();
+        let mut files = watch(&load, POLL, Duration::ZERO);
+        fs::rename(folder.path().join("more"), folder.path().join("other")).unwrap();
+        files.changed().await;
+        fs::rename(folder.path().join("other"), folder.path().join("more")).unwrap();
+        files.changed().await;
+        assert_eq!(files.seen.len(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_for_quiet() {
+        let (folder, load) = folder();
+        let mut files = watch(&load, POLL, Duration::from_secs(10));
+        let start = Instant::now();
+        let write = |text: &'static str| fs::write(folder.path().join("t.conf"), text).unwrap();
+        write("one");
+        tokio::join!(files.changed(), async {
+            sleep(Duration::from_secs(9)).await;
+            write("another");
+        });
+        assert_eq!(start.elapsed().as_secs(), 19);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_watched_is_said_once() {
+        let load = LoadOptions { configs: vec!["/no/such/t.conf".into()], ..LoadOptions::default() };
+        let mut files = Files::new(&load, &nothing, Watch::Notify, Duration::ZERO);
+        assert_eq!(files.changed().now_or_never(), None);
+        assert_eq!(files.unwatchable, BTreeSet::from(["/no/such".into()]));
+    }
+
+    #[test]
+    fn folders_on_the_way() {
+        let (folder, _) = folder();
+        let mut folders = BTreeSet::new();
+        folders_towards(&folder.path().join("volume/v.conf"), &mut folders, &mut 0);
+        let volume = folder.path().join("volume");
+        assert_eq!(folders, BTreeSet::from([volume.clone(), volume.join("..data"), volume.join("..1")]));
+        assert_eq!(parent(Path::new("t.conf")), Path::new("."));
+        assert_eq!(parent(Path::new("/")), Path::new("/"));
+        symlink("loop", folder.path().join("loop")).unwrap();
+        folders_towards(&folder.path().join("loop"), &mut folders, &mut 0);
+    }
+
+    /// Answers with these times one after the other; the URL, and the requests so far.
+    async fn server(times: Vec<Option<&'static str>>) -> (String, std::sync::Arc<Mutex<Vec<String>>>) {
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/t.conf", listener.local_addr().unwrap());
+        let requests = std::sync::Arc::new(Mutex::new(Vec::new()));
+        let kept = requests.clone();
+        tokio::spawn(async move {
+            for time in times {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = vec![0; 4096];
+                let length = stream.read(&mut request).await.unwrap();
+                kept.lock().unwrap().push(String::from_utf8_lossy(&request[..length]).to_lowercase());
+                let time = time.map(|time| format!("Last-Modified: {time}\r\n")).unwrap_or_default();
+                let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\n{time}\r\n");
+                stream.write_all(head.as_bytes()).await.unwrap();
+            }
+        });
+        (url, requests)
+    }
+
+    fn plain_client() -> reqwest::Client {
+        reqwest::Client::builder().no_proxy().build().unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_address_that_was_modified() {
+        let (url, requests) = server(vec![Some("a"), None, Some("a"), Some("b"), Some("b")]).await;
+        let token = |name: &str| (name == "INFLUX_TOKEN").then(|| "t0ken".to_owned());
+        let (client, mut seen) = (plain_client(), None);
+        let mut changed = Vec::new();
+        for _ in 0..6 {
+            changed.push(has_changed(&client, &url, &mut seen, &token).await);
+        }
+        // The last was not answered.
+        assert_eq!(changed, [false, false, false, true, false, false]);
+        let requests = requests.lock().unwrap();
+        assert!(requests[0].starts_with("head /t.conf "), "{}", requests[0]);
+        assert!(requests[0].contains("authorization: token t0ken"), "{}", requests[0]);
+    }
+
+    #[tokio::test]
+    async fn addresses_are_looked_at_again_and_again() {
+        let (url, requests) = server(vec![Some("a"), Some("a"), Some("b"), Some("c")]).await;
+        let mut addresses = Addresses::new(Duration::from_millis(1)).unwrap();
+        addresses.client = plain_client();
+        addresses.follow(&[(Location::File("t.conf".into()), None), (Location::Url(url.clone()), None)]);
+        addresses.changed().await;
+        assert_eq!(requests.lock().unwrap().len(), 3);
+        // What is known of an address outlives a reload.
+        addresses.follow(&[(Location::Url(url), None)]);
+        addresses.changed().await;
+        assert_eq!(requests.lock().unwrap().len(), 4);
+        addresses.follow(&[]);
+        assert_eq!(addresses.changed().now_or_never(), None);
+    }
+}

@@ -107,13 +107,13 @@ impl Pipeline {
     ) -> Result<Outcome, BoxError> {
         let Self { mut inputs, chain, outputs, journal, clock } = self;
         let begun = clock.now();
-        let outputs = Outputs::start(outputs, journal, inputs.len(), &mut stop, flush_now).await?;
+        let mut outputs = Outputs::start(outputs, journal, inputs.len(), &mut stop, flush_now).await?;
         if stop.is_requested() {
             // Told while outputs were connecting: what they were given is all there is to do.
             inputs.clear();
         }
         outputs.give_watermarks(&mut inputs);
-        let (sink, chain) = outputs.start_chain(chain, &clock);
+        let (sink, mut chain) = outputs.start_chain(chain, &clock);
         let (input_stopper, input_stop) = stop::channel();
         let mut tasks = JoinSet::new();
         let mut starting = Vec::new();
@@ -138,7 +138,11 @@ impl Pipeline {
             if !stop.is_requested() {
                 started();
             }
-            outcome = supervise(&mut tasks, &mut stop).await;
+            tokio::select! {
+                ended = supervise(&mut tasks, &mut stop) => outcome = ended,
+                // Without its chain or an output there is nothing left to flush in order.
+                failed = outputs.failure(&mut chain) => return Err(failed),
+            }
         }
         input_stopper.stop();
         if tokio::time::timeout(INPUT_GRACE, async { while tasks.join_next().await.is_some() {} }).await.is_err() {
@@ -219,6 +223,19 @@ impl Outputs {
         let (sink, batches) = mpsc::channel(CHANNEL);
         let append = Box::new(move |batch| journal.append(batch));
         (sink, tokio::spawn(stages.chain(append, Some(self.journal.clone()), clock).run(batches)))
+    }
+
+    /// Waits for what must not happen: an output or the chain that ends before it is told to. Whoever supervises the agent
+    /// is to start it anew.
+    async fn failure(&mut self, chain: &mut JoinHandle<()>) -> BoxError {
+        let (task, ended) = tokio::select! {
+            Some(ended) = self.tasks.join_next() => ("an output", ended),
+            ended = chain => ("the pipeline", ended),
+        };
+        match ended {
+            Ok(()) => format!("{task} has ended by itself").into(),
+            Err(error) => format!("{task} has failed: {error}").into(),
+        }
     }
 
     /// Once no input is left: waits for the chain, then for the last flush. Returns what is left.

@@ -3,11 +3,16 @@
 
 mod kit;
 
+mod cardinality;
 #[cfg(feature = "demo")]
 mod demo;
 mod graphite;
 mod lifecycle;
 mod mqtt;
 mod mqtt_delivery;
+
+mod prometheus;
+mod running_agent;
 mod shipped_configs;
+mod tables;
 mod testcases;

@@ -15,5 +15,5 @@ pub use error::ConfigError;
 pub use general::{GENERAL, is_general};
 pub use nearest::{did_you_mean, nearest};
 pub use secret::{Secret, SecretError, SecretStore, SecretStoreSpec, SecretStores, SecretValue, is_word};
-pub use section::{Position, Section};
+pub use section::{Position, Record, Section};
 pub use size::Size;

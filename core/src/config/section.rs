@@ -1,6 +1,10 @@
 //! A section: the table of one plugin, with everything needed to read it and to point at mistakes in it.
 
-use std::{collections::HashSet, fmt, sync::Arc};
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use serde::de::DeserializeOwned;
 
@@ -36,6 +40,23 @@ pub struct Section {
     used: HashSet<String>,
     known: Vec<String>,
     stores: Arc<SecretStores>,
+    record: Option<Record>,
+}
+
+/// What structs were read from a section, in the form of `Debug`: two ways to write the same options leave the same record.
+#[derive(Clone, Debug, Default)]
+pub struct Record(Arc<Mutex<Vec<String>>>);
+
+impl Record {
+    /// What was read so far, in order.
+    #[must_use]
+    pub fn read(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn add(&self, options: &dyn fmt::Debug) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{options:?}"));
+    }
 }
 
 impl Section {
@@ -52,7 +73,15 @@ impl Section {
             used: HashSet::new(),
             known: Vec::new(),
             stores: Arc::default(),
+            record: None,
         }
+    }
+
+    /// Notes every struct that is read from this section, or from one below it, from now on.
+    #[must_use]
+    pub fn recorded(mut self, record: &Record) -> Section {
+        self.record = Some(record.clone());
+        self
     }
 
     /// An empty section, for tests and for plugins that are built without a file.
@@ -166,6 +195,7 @@ impl Section {
     fn below(&self, key: &str, table: &Table, span: Span) -> Section {
         let mut section = Section::new(format!("{}.{key}", self.name), Arc::clone(&self.source), span, table.clone());
         section.stores = Arc::clone(&self.stores);
+        section.record.clone_from(&self.record);
         section
     }
 
@@ -173,17 +203,21 @@ impl Section {
     ///
     /// # Errors
     /// If a value has the wrong type or is refused.
-    pub fn take_struct<T: DeserializeOwned>(&mut self) -> Result<T, ConfigError> {
+    pub fn take_struct<T: DeserializeOwned + fmt::Debug>(&mut self) -> Result<T, ConfigError> {
         let Section { table, source, used, known, stores, .. } = self;
         let result = with_stores(stores, || T::deserialize(SectionDeserializer { table, file: source, used, known }));
-        result.map_err(|error| self.convert(error, self.span))
+        let options = result.map_err(|error| self.convert(error, self.span))?;
+        if let Some(record) = &self.record {
+            record.add(&options);
+        }
+        Ok(options)
     }
 
     /// Reads the rest into `T`; a key that neither `T` nor an earlier reader knows is an error.
     ///
     /// # Errors
     /// If a key is unknown, or a value has the wrong type or is refused.
-    pub fn finish<T: DeserializeOwned>(mut self) -> Result<T, ConfigError> {
+    pub fn finish<T: DeserializeOwned + fmt::Debug>(mut self) -> Result<T, ConfigError> {
         let options = self.take_struct()?;
         self.finish_nothing()?;
         Ok(options)

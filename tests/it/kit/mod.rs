@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 pub use agent::{Agent, Ended, Setup, heliograph};
 pub use graphite::{Behaviour, GraphiteServer};
 pub use http::{get, url_encode};
-pub use mosquitto::{Mosquitto, Publisher};
+pub use mosquitto::Mosquitto;
 pub use server::{Server, command};
 
 /// How long anything may take on a busy machine before a test gives up.
