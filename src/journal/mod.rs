@@ -110,7 +110,7 @@ impl Reader {
     pub fn len(&self) -> usize {
         match self {
             Self::Memory(reader) => reader.len(),
-            Self::Disk(reader) => reader.len(),
+            Self::Disk(reader) => reader.waiting(),
         }
     }
 

@@ -53,7 +53,7 @@ pub struct Reader {
     shared: Arc<Shared>,
     index: usize,
     /// The segment it reads; at another thread while it does.
-    place: Option<ReadPlace>,
+    place: Option<Box<ReadPlace>>,
 }
 
 struct ReadPlace {
@@ -278,7 +278,7 @@ impl Reader {
     }
 
     /// Metrics that wait; as long as they have not been read, those count too that the output's filters will refuse.
-    pub fn len(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         let state = self.shared.lock();
         state.slots[self.index].waiting(state.last)
     }
@@ -391,18 +391,18 @@ enum ReadEnd {
 /// Reads batches of a segment behind `after`, about as many metrics as wanted.
 fn read(
     disk: &dyn Disk,
-    place: Option<ReadPlace>,
+    place: Option<Box<ReadPlace>>,
     segment: Segment,
     after: u64,
     want: usize,
-) -> (Option<ReadPlace>, Found) {
+) -> (Option<Box<ReadPlace>>, Found) {
     let mut batches = Vec::new();
     let usable =
         |place: &ReadPlace| place.sequence == segment.sequence && place.batches.records.place.position <= after;
-    let opened = match place.filter(usable) {
+    let opened = match place.filter(|place| usable(place)) {
         Some(place) => Ok(Ok(place)),
         None => disk.open(&file_name(segment.sequence)).and_then(Records::new).map(|records| {
-            records.map(|records| ReadPlace { sequence: segment.sequence, batches: Batches::new(records) })
+            records.map(|records| Box::new(ReadPlace { sequence: segment.sequence, batches: Batches::new(records) }))
         }),
     };
     let mut place = match opened {
