@@ -10,7 +10,6 @@ mod graphite;
 mod lifecycle;
 mod mqtt;
 mod mqtt_delivery;
-
 mod prometheus;
 mod running_agent;
 mod shipped_configs;

@@ -11,6 +11,9 @@ use heliograph_core::memo::FingerprintHasher;
 use super::labels::Encoded;
 use super::wire::{self, Form, tag, varint, varint_len};
 
+/// The room for the compressed request grows in steps of so many bytes.
+const ROOM_STEP: usize = 4096;
+
 /// The series of a batch. All its memory is used again for the next one.
 pub(super) struct Request {
     index: HashMap<u64, u32, BuildHasherDefault<FingerprintHasher>>,
@@ -150,7 +153,8 @@ impl Request {
         self.encode();
         let room = snap::raw::max_compress_len(self.raw.len());
         if self.compressed.len() < room {
-            self.compressed.resize(room, 0);
+            // In steps, since the next request of the same series may be some bytes larger: a value of 0 takes none.
+            self.compressed.resize(room.next_multiple_of(ROOM_STEP), 0);
         }
         let compressed = self.encoder.compress(&self.raw, &mut self.compressed);
         if let Ok(len) = compressed {
