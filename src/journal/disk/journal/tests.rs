@@ -290,6 +290,32 @@ async fn what_is_in_memory_only_is_carried_over() {
     assert_eq!(got, [0, 1, 2, 3, 4]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_slow_disk_is_waited_for_and_one_that_hangs_is_not() {
+    let mut test = test(LIMITS, &["a"]);
+    for i in 0..40 {
+        test.journal.ready().await;
+        test.append(500 * i..500 * i + 500);
+    }
+    let began = tokio::time::Instant::now();
+    let journal = test.journal.clone();
+    tokio::join!(journal.ready(), async {
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        test.commit();
+    });
+    assert_eq!((began.elapsed(), test.stats.in_memory.get()), (Duration::from_secs(9), 0));
+    for i in 40..80 {
+        test.append(500 * i..500 * i + 500);
+    }
+    test.journal.ready().await;
+    assert_eq!((began.elapsed(), test.stats.in_memory.get()), (Duration::from_secs(19), 1));
+    assert_eq!(test.safe(), 20_000);
+    // It comes back, and nothing of what an input waits for was let go.
+    test.commit();
+    assert_eq!((test.safe(), test.stats.in_memory.get(), test.stats.lost.get()), (40_000, 0, 0));
+    assert!(test.all(0).await.into_iter().eq(0..40_000));
+}
+
 #[tokio::test]
 async fn a_real_folder_and_a_thread() {
     let folder = tempfile::tempdir().unwrap();
