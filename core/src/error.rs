@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
 /// Any error that can change tasks.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -53,6 +54,8 @@ pub struct WriteError {
     pub written: Vec<usize>,
     /// Indices of metrics that the backend refuses for good.
     pub rejected: Vec<usize>,
+    /// How long the backend asks to be left alone before the next attempt, if it does.
+    pub retry_after: Option<Duration>,
     /// What happened.
     pub source: BoxError,
 }
@@ -60,7 +63,7 @@ pub struct WriteError {
 impl WriteError {
     /// Nothing arrived, all of it can be tried again.
     pub fn retry(source: impl Into<BoxError>) -> Self {
-        Self { written: Vec::new(), rejected: Vec::new(), source: source.into() }
+        Self { written: Vec::new(), rejected: Vec::new(), retry_after: None, source: source.into() }
     }
 
     /// Of a batch of `len` metrics none will ever be taken.

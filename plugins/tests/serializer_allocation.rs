@@ -5,6 +5,7 @@ mod counting;
 
 use heliograph_core::model::{Batch, Key, Kind, SeriesBuilder, Value, WriteBatch};
 use heliograph_core::serialize::Serializer;
+use heliograph_plugins::common::prometheus::remote_write::{Collector, Encoder, LabelRules, Late, Limits, Version};
 use heliograph_plugins::serializers::graphite::{GraphiteOptions, GraphiteSerializer};
 use heliograph_plugins::serializers::influx::{InfluxOptions, InfluxSerializer};
 use heliograph_plugins::serializers::json::{JsonOptions, JsonSerializer};
@@ -67,4 +68,30 @@ fn json() {
 #[test]
 fn prometheusremotewrite() {
     check(RemoteWriteSerializer::new(RemoteWriteOptions::default()));
+}
+
+#[test]
+fn remote_write_in_both_versions() {
+    for version in [Version::One, Version::Two] {
+        let mut collector = Collector::new(LabelRules { strict: true, ..LabelRules::default() }, Late::Sort);
+        let (mut encoder, mut pieces) = (Encoder::default(), Vec::new());
+        let mut write = |batch: &WriteBatch| {
+            collector.start(version);
+            (0..).zip(batch.iter()).for_each(|(number, metric)| collector.add(metric, number, (0, b"")));
+            collector.set_mut().order();
+            pieces.clear();
+            pieces.extend(collector.set().pieces(2000));
+            assert_eq!(encoder.encode(&collector, &pieces, Limits::default()), 300);
+            encoder.compressed().unwrap().len()
+        };
+        // Two buffers take turns, and the first round has a zero, which takes no bytes: later ones are a little longer.
+        (0..3).for_each(|round| assert!(write(&devices(round)) > 0));
+        for round in 3..6 {
+            let batch = devices(round);
+            let before = counting::allocations();
+            assert!(write(&batch) > 0);
+            let allocations = counting::allocations() - before;
+            assert_eq!(allocations, 0, "round {round}, {version:?}: {allocations} allocations");
+        }
+    }
 }

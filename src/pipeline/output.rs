@@ -49,6 +49,8 @@ pub struct RunningOutput {
     connected: bool,
     /// Batches are not written as they fill up while the last write failed: the flush tries again.
     failing: bool,
+    /// No write before this time, since the backend asked for it.
+    not_before: Option<Instant>,
 }
 
 /// How connecting at the start ended.
@@ -108,6 +110,7 @@ impl OutputPlan {
             stats,
             connected: connected == Connected::Yes,
             failing: false,
+            not_before: None,
         };
         (slot, running)
     }
@@ -137,6 +140,8 @@ impl RunningOutput {
                 Wake::Appended => while self.reader.len() >= self.batch_size && self.write_batch().await {},
             }
         }
+        // The last chance does not wait for what a backend asked for.
+        self.not_before = None;
         self.flush().await;
         self.plugin.close().await;
     }
@@ -160,8 +165,11 @@ impl RunningOutput {
         tracing::debug!(plugin = &*self.name, size = self.reader.len(), limit = self.reader.limit(), "buffer fullness");
     }
 
-    /// Writes the oldest batch; `false` if it failed.
+    /// Writes the oldest batch; `false` if it failed, or if the backend wants to be left alone for now.
     async fn write_batch(&mut self) -> bool {
+        if self.not_before.is_some_and(|time| Instant::now() < time) {
+            return false;
+        }
         if !self.connected && !self.connect_again().await {
             self.failing = true;
             return false;
@@ -181,7 +189,10 @@ impl RunningOutput {
                 tracing::trace!(plugin = &*self.name, count = batch.len(), elapsed = ?started.elapsed(), "wrote batch");
                 (Resolution::Done, true)
             }
-            Err(error) => self.failed(batch.len(), error),
+            Err(error) => {
+                self.not_before = error.retry_after.map(|time| Instant::now() + time);
+                self.failed(batch.len(), error)
+            }
         };
         drop(batch);
         self.reader.resolve(resolution);
@@ -235,5 +246,85 @@ impl RunningOutput {
             }
         }
         self.connected
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use heliograph_core::model::{Batch, Kind, SeriesBuilder, WriteBatch};
+
+    use super::*;
+    use crate::journal::Journal;
+    use crate::pipeline::stop;
+
+    /// Notes when it is written to, and asks for a minute and a half at the first attempt.
+    struct Busy(Arc<Mutex<Vec<Instant>>>);
+
+    #[async_trait]
+    impl Output for Busy {
+        async fn connect(&mut self) -> Result<(), StartError> {
+            Ok(())
+        }
+
+        async fn write(&mut self, _: &WriteBatch) -> Result<(), WriteError> {
+            let mut times = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            times.push(Instant::now());
+            match times.len() {
+                1 => Err(WriteError { retry_after: Some(Duration::from_secs(90)), ..WriteError::retry("busy") }),
+                _ => Ok(()),
+            }
+        }
+    }
+
+    /// Seconds after the start at which writes were tried, with one metric that waits and a stop after `running` seconds.
+    async fn attempts(running: u64) -> Vec<u64> {
+        let times = Arc::new(Mutex::new(Vec::new()));
+        let slot = OutputSlot {
+            name: "outputs.busy".into(),
+            id: "1".into(),
+            carried: WriteBatch::new(),
+            admit: Box::new(|batch| Some(batch.clone())),
+            limit: 100,
+            added: Count::default(),
+            dropped: vec![],
+            size: Count::default(),
+        };
+        let plan = OutputPlan {
+            name: "outputs.busy".into(),
+            plugin: Box::new(Busy(times.clone())),
+            slot,
+            flush_interval: Duration::from_secs(10),
+            flush_jitter: Duration::ZERO,
+            batch_size: 10,
+            startup_errors: StartupErrorBehavior::default(),
+            stats: OutputStats::default(),
+        };
+        let (slot, running_output) = plan.split(Connected::Yes);
+        let (journal, mut readers) = Journal::new(vec![slot], 1);
+        let mut batch = Batch::new();
+        batch.start(SeriesBuilder::new().start(b"m").build(), 0, Kind::Untyped);
+        journal.append(batch);
+        let (stopper, stop) = stop::channel();
+        let (_flush, flush_now) = watch::channel(0);
+        let begin = Instant::now();
+        let task = tokio::spawn(running_output(readers.remove(0)).run(stop, flush_now));
+        tokio::time::sleep(Duration::from_secs(running)).await;
+        stopper.stop();
+        task.await.expect("the output ends");
+        let times = times.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        times.iter().map(|time| time.duration_since(begin).as_secs()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_backend_is_left_alone_for_as_long_as_it_asks() {
+        assert_eq!(attempts(200).await, [10, 100]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_attempt_does_not_wait() {
+        assert_eq!(attempts(55).await, [10, 55]);
     }
 }

@@ -11,6 +11,7 @@ mod lifecycle;
 mod mqtt;
 mod mqtt_delivery;
 mod prometheus;
+mod remote_write;
 mod running_agent;
 mod shipped_configs;
 mod tables;

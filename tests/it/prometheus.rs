@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::kit::{Server, free_port, get, heliograph, url_encode, wait_for};
 
 /// A Prometheus that takes remote-write and scrapes this port: its own port, and the server.
-fn prometheus(scraped: u16) -> (u16, Server) {
+pub fn prometheus(scraped: u16) -> (u16, Server) {
     let port = free_port();
     let address = format!("--web.listen-address=127.0.0.1:{port}");
     let args = [

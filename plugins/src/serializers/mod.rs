@@ -8,7 +8,7 @@ mod measured;
 pub mod prometheus;
 pub mod prometheusremotewrite;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use heliograph_core::config::{ConfigError, Section};
 use heliograph_core::plugin::{BuildContext, SerializerSpec};

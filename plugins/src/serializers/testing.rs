@@ -4,12 +4,12 @@ use heliograph_core::model::{Batch, Key, Kind, SeriesBuilder, Value, WriteBatch}
 use serde::de::DeserializeOwned;
 
 /// Options as they would come out of a section; the empty text is no option at all.
-pub(super) fn options<T: DeserializeOwned>(json: &str) -> T {
+pub(crate) fn options<T: DeserializeOwned>(json: &str) -> T {
     serde_json::from_str(if json.is_empty() { "{}" } else { json }).unwrap()
 }
 
 /// One metric of any bytes.
-pub(super) fn metric(name: &[u8], tags: &[(&[u8], &[u8])], fields: &[(&[u8], Value)], time: i64) -> WriteBatch {
+pub(crate) fn metric(name: &[u8], tags: &[(&[u8], &[u8])], fields: &[(&[u8], Value)], time: i64) -> WriteBatch {
     let mut builder = SeriesBuilder::new();
     builder.start(name);
     tags.iter().for_each(|(key, value)| {
@@ -22,12 +22,12 @@ pub(super) fn metric(name: &[u8], tags: &[(&[u8], &[u8])], fields: &[(&[u8], Val
 }
 
 /// A batch of untyped metrics, each a line of line protocol; also `NaN`, `+Inf`, empty tag values and empty keys are read.
-pub(super) fn batch(lines: &[&str]) -> WriteBatch {
+pub(crate) fn batch(lines: &[&str]) -> WriteBatch {
     typed(&lines.iter().map(|line| (Kind::Untyped, *line)).collect::<Vec<_>>())
 }
 
 /// A batch of metrics with their kinds.
-pub(super) fn typed(lines: &[(Kind, &str)]) -> WriteBatch {
+pub(crate) fn typed(lines: &[(Kind, &str)]) -> WriteBatch {
     let mut batch = Batch::new();
     for (kind, line) in lines {
         read_line(*kind, line, &mut batch);

@@ -149,7 +149,8 @@ fn record(method: &str, path: &str, headers: &BTreeMap<String, String>, body: &[
     let mut record = json!({"method": method, "path": path, "headers": shown});
     let decoded = match headers.get("content-encoding").map(String::as_str) {
         Some("snappy") => {
-            match remote_write::series(body) {
+            let is_two = headers.get("content-type").is_some_and(|kind| kind.contains("io.prometheus.write.v2"));
+            match if is_two { remote_write::series_of_two(body) } else { remote_write::series(body) } {
                 Ok(series) => record["series"] = series,
                 Err(problem) => record["undecodable"] = json!(problem),
             }

@@ -1,4 +1,4 @@
-//! Reads a body of Prometheus remote-write 1.0 back, with no code in common with the agent's.
+//! Reads a body of Prometheus remote-write back, with no code in common with the agent's.
 
 use serde_json::{Value, json};
 
@@ -13,6 +13,48 @@ pub fn series(body: &[u8]) -> Result<Value, String> {
     }
     all.sort_by_cached_key(Value::to_string);
     Ok(json!(all))
+}
+
+/// The same of version 2.0; with the type, and the time at which the series was created, which is never sent.
+pub fn series_of_two(body: &[u8]) -> Result<Value, String> {
+    let body = snap::raw::Decoder::new().decompress_vec(body).map_err(|error| error.to_string())?;
+    let fields = fields(&body)?;
+    let mut symbols = Vec::new();
+    for (_, field) in fields.iter().filter(|(number, _)| *number == 4) {
+        symbols.push(String::from_utf8(field.bytes()?.to_vec()).map_err(|error| error.to_string())?);
+    }
+    let mut all = Vec::new();
+    for (_, field) in fields.iter().filter(|(number, _)| *number == 5) {
+        all.push(one_series_of_two(field.bytes()?, &symbols)?);
+    }
+    all.sort_by_cached_key(Value::to_string);
+    Ok(json!(all))
+}
+
+fn one_series_of_two(bytes: &[u8], symbols: &[String]) -> Result<Value, String> {
+    let (mut texts, mut samples, mut metadata) = (Vec::new(), Vec::new(), json!({}));
+    for (number, field) in fields(bytes)? {
+        match number {
+            1 => {
+                let mut rest = field.bytes()?;
+                while !rest.is_empty() {
+                    texts.push(symbols.get(varint(&mut rest)? as usize).ok_or("no such symbol")?);
+                }
+            }
+            2 => samples.push(sample(field.bytes()?)?),
+            5 => {
+                for (number, field) in self::fields(field.bytes()?)? {
+                    let (1, Field::Varint(kind)) = (number, field) else {
+                        return Err("metadata has more than a type".into());
+                    };
+                    metadata = json!({"type": kind, "help": "", "unit": ""});
+                }
+            }
+            _ => return Err(format!("unexpected field {number} of a series")),
+        }
+    }
+    let labels: Vec<_> = texts.chunks(2).map(|pair| json!(pair)).collect();
+    Ok(json!({"labels": labels, "samples": samples, "metadata": metadata, "created": 0}))
 }
 
 fn one_series(bytes: &[u8]) -> Result<Value, String> {

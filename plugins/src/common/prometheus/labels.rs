@@ -10,12 +10,17 @@ pub type LabelList = Vec<(Vec<u8>, Vec<u8>)>;
 /// Appends the labels from tags, in their order. The tag that tells a bucket or quantile from its neighbours (`le` of
 /// histograms, `quantile` of summaries) is none.
 pub fn from_tags(metric: MetricRef<'_>, rule: NameRule, labels: &mut LabelList) {
+    from_tags_but(metric, rule, None, labels);
+}
+
+/// The same without the tag of one key.
+pub fn from_tags_but(metric: MetricRef<'_>, rule: NameRule, without: Option<&[u8]>, labels: &mut LabelList) {
     let special: Option<&[u8]> = match metric.kind {
         Kind::Histogram => Some(b"le"),
         Kind::Summary => Some(b"quantile"),
         Kind::Counter | Kind::Gauge | Kind::Untyped => None,
     };
-    for (key, value) in metric.series.tags().filter(|(key, _)| Some(*key) != special) {
+    for (key, value) in metric.series.tags().filter(|(key, _)| Some(*key) != special && Some(*key) != without) {
         if let Some(name) = rule.label(key) {
             labels.push((name.into_owned(), value.to_vec()));
         }

@@ -3,5 +3,6 @@
 pub mod collection;
 pub mod labels;
 pub mod names;
+pub mod remote_write;
 pub mod text;
 pub mod value;

@@ -12,20 +12,24 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
 use super::Dial;
+use super::unread::Unread;
 
 /// A server of the list.
 pub(super) struct Server {
     address: String,
     plugin: Arc<str>,
     stream: Option<Box<dyn Stream>>,
+    /// What was written to the connection.
+    sent: Unread,
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
 
 impl Server {
-    pub(super) fn new(address: &str, plugin: Arc<str>) -> Self {
-        Self { address: address.to_string(), plugin, stream: None }
+    /// `resend_limit` is how many bytes are kept that the server may not have read.
+    pub(super) fn new(address: &str, plugin: Arc<str>, resend_limit: usize) -> Self {
+        Self { address: address.to_string(), plugin, stream: None, sent: Unread::new(resend_limit) }
     }
 
     pub(super) fn address(&self) -> &str {
@@ -48,10 +52,6 @@ impl Server {
 
     /// Writes the whole buffer; any error ends the connection.
     pub(super) async fn write(&mut self, buffer: &[u8], timeout: Option<Duration>) -> Result<(), BoxError> {
-        if self.is_closed_by_peer() {
-            self.stream = None;
-            return Err("closed by the server".into());
-        }
         let Some(stream) = &mut self.stream else { return Err("not connected".into()) };
         let written = within(timeout, "write", async {
             stream.write_all(buffer).await?;
@@ -66,26 +66,37 @@ impl Server {
         written
     }
 
-    /// Whether the server has closed the connection, or sent something, which a Graphite server never does.
+    /// Keeps a buffer that was written; returns one that can be used again.
+    pub(super) fn keep(&mut self, buffer: Vec<u8>) -> Vec<u8> {
+        self.sent.push(buffer)
+    }
+
+    /// After a connection has ended: what the server may not have read of it.
+    pub(super) fn unread(&mut self) -> &mut Unread {
+        &mut self.sent
+    }
+
+    /// Looks whether the server has closed the connection, or sent something, which a Graphite server never does, and
+    /// ends it then.
     ///
     /// A server that went away while nothing was written is only noticed by reading: the first write after it still
-    /// succeeds, and its lines are lost. The look costs one system call and does not wait.
-    pub(super) fn is_closed_by_peer(&mut self) -> bool {
-        let Some(stream) = &mut self.stream else { return false };
+    /// succeeds. The look costs one system call and does not wait.
+    pub(super) fn look(&mut self) {
+        let Some(stream) = &mut self.stream else { return };
         let mut answer = [0; 256];
         match stream.read(&mut answer).now_or_never() {
-            None => false,
-            Some(Ok(0)) => true,
+            None => return,
+            // It had read everything: a socket that is closed with something unread is reset.
+            Some(Ok(0)) => self.sent.clear(),
             Some(Ok(count)) => {
                 let answer = String::from_utf8_lossy(&answer[..count]).into_owned();
                 tracing::info!(plugin = &*self.plugin, server = self.address, answer, "unexpected answer, closing");
-                true
             }
             Some(Err(error)) => {
                 tracing::debug!(plugin = &*self.plugin, server = self.address, error = %error, "connection is broken");
-                true
             }
         }
+        self.stream = None;
     }
 
     pub(super) async fn close(&mut self) {

@@ -1,8 +1,10 @@
 //! Graphite plaintext over TCP or TLS, to one of several servers.
 
 mod connection;
+mod unread;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,6 +15,7 @@ use heliograph_core::plugin::{Output, OutputSpec};
 use serde::Deserialize;
 
 use self::connection::Server;
+use self::unread::Unread;
 use crate::common::tls::TlsClientOptions;
 use crate::serializers::graphite::GraphiteSerializer;
 
@@ -25,8 +28,12 @@ pub(super) static SPEC: OutputSpec = OutputSpec {
         let position = section.position();
         let options: GraphiteOutputOptions = section.finish()?;
         let secure = tls.client_config().map_err(|error| position.error(error.to_string()))?.is_some();
+        let resend_limit = options.resend_limit.as_usize();
+        let server = |address: &str| Server::new(address, context.name.clone(), resend_limit);
         Ok(Box::new(Graphite {
-            servers: options.servers().map(|address| Server::new(address, context.name.clone())).collect(),
+            plugin: context.name.clone(),
+            servers: options.servers().map(server).collect(),
+            resend: Unread::new(resend_limit),
             local_address: options.local_address.clone(),
             timeout: options.timeout.positive(),
             tls: secure.then_some(tls),
@@ -47,11 +54,18 @@ struct GraphiteOutputOptions {
     local_address: String,
     /// For connecting, and for each write; zero waits for ever.
     timeout: config::Duration,
+    /// What is kept of what was written, to be sent again when a connection breaks.
+    resend_limit: config::Size,
 }
 
 impl Default for GraphiteOutputOptions {
     fn default() -> Self {
-        Self { servers: Vec::new(), local_address: String::new(), timeout: config::Duration::from_secs(2) }
+        Self {
+            servers: Vec::new(),
+            local_address: String::new(),
+            timeout: config::Duration::from_secs(2),
+            resend_limit: config::Size::from_mib(4),
+        }
     }
 }
 
@@ -71,7 +85,10 @@ struct Dial {
 }
 
 struct Graphite {
+    plugin: Arc<str>,
     servers: Vec<Server>,
+    /// What connections that broke may have lost.
+    resend: Unread,
     local_address: String,
     timeout: Option<Duration>,
     tls: Option<TlsClientOptions>,
@@ -80,9 +97,6 @@ struct Graphite {
     /// Which server a batch is offered first; they take turns.
     next: usize,
 }
-
-/// Room that an unusually large batch does not keep.
-const BUFFER_KEPT: usize = 1 << 20;
 
 #[async_trait]
 impl Output for Graphite {
@@ -106,11 +120,7 @@ impl Output for Graphite {
             return Ok(());
         }
         let dial = self.dial().await.map_err(WriteError::retry)?;
-        let outcome = self.send(&dial).await;
-        if self.buffer.capacity() > BUFFER_KEPT {
-            self.buffer = Vec::new();
-        }
-        outcome.map_err(WriteError::retry)
+        self.send(&dial).await.map_err(WriteError::retry)
     }
 
     async fn close(&mut self) {
@@ -139,18 +149,52 @@ impl Graphite {
         let (up, down): (Vec<_>, Vec<_>) = order.into_iter().partition(|&i| self.servers[i].is_connected());
         // A connection that turns out to be dead is dialled once more: the server may just have restarted.
         for &i in up.iter().chain(&down).chain(&up) {
-            let server = &mut self.servers[i];
-            let written = match server.connect(dial).await {
-                Ok(()) => server.write(&self.buffer, dial.timeout).await,
-                Err(error) => Err(error),
-            };
-            match written {
+            match self.send_to(i, dial).await {
                 Ok(()) => return Ok(()),
-                Err(error) => failures.push(format!("{:?}: {error}", server.address())),
+                Err(error) => failures.push(format!("{:?}: {error}", self.servers[i].address())),
             }
         }
         failures.dedup();
         Err(format!("could not write to any server in cluster ({})", failures.join("; ")).into())
+    }
+}
+
+impl Graphite {
+    /// Sends to one server what connections may have lost, and then the buffer.
+    async fn send_to(&mut self, server: usize, dial: &Dial) -> Result<(), BoxError> {
+        self.servers[server].look();
+        self.collect_lost(server);
+        let outcome = self.write_to(server, dial).await;
+        self.collect_lost(server);
+        outcome
+    }
+
+    async fn write_to(&mut self, server: usize, dial: &Dial) -> Result<(), BoxError> {
+        let Self { servers, resend, buffer, .. } = self;
+        let server = &mut servers[server];
+        server.connect(dial).await?;
+        while let Some(lost) = resend.pop() {
+            if let Err(error) = server.write(&lost, dial.timeout).await {
+                resend.put_back(lost);
+                return Err(error);
+            }
+            drop(server.keep(lost));
+        }
+        server.write(buffer, dial.timeout).await?;
+        *buffer = server.keep(std::mem::take(buffer));
+        Ok(())
+    }
+
+    /// If the connection has ended, what the server may not have read of it is to be sent again.
+    fn collect_lost(&mut self, server: usize) {
+        let server = &mut self.servers[server];
+        if server.is_connected() || server.unread().bytes() == 0 {
+            return;
+        }
+        let bytes = self.resend.prepend(server.unread());
+        if bytes > 0 {
+            tracing::error!(plugin = &*self.plugin, bytes, "more was unread than resend_limit keeps; it may be lost");
+        }
     }
 }
 
@@ -182,7 +226,9 @@ mod tests {
     fn graphite(servers: Vec<String>) -> Graphite {
         let serializer = GraphiteSerializer::new(GraphiteOptions::default()).unwrap();
         Graphite {
-            servers: servers.iter().map(|address| Server::new(address, "outputs.graphite".into())).collect(),
+            servers: servers.iter().map(|address| Server::new(address, "outputs.graphite".into(), 4 << 20)).collect(),
+            plugin: "outputs.graphite".into(),
+            resend: Unread::new(4 << 20),
             local_address: String::new(),
             timeout: Some(Duration::from_secs(2)),
             tls: None,
@@ -233,7 +279,48 @@ mod tests {
         output.connect().await.unwrap();
         drop(listener.accept().await.unwrap());
         // The close has to arrive before the write: wait until the connection reports it.
-        while !output.servers[0].is_closed_by_peer() {
+        while output.servers[0].is_connected() {
+            output.servers[0].look();
+            tokio::task::yield_now().await;
+        }
+        output.write(&batch(1)).await.unwrap();
+        output.close().await;
+        let (stream, _) = listener.accept().await.unwrap();
+        assert_eq!(read_all(stream).await, "h.m.v 0 1\n");
+    }
+
+    #[tokio::test]
+    async fn what_a_server_had_not_read_when_it_broke_is_sent_again() {
+        let (listener, address) = listen().await;
+        let mut output = graphite(vec![address]);
+        output.connect().await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        output.write(&batch(2)).await.unwrap();
+        stream.readable().await.unwrap();
+        // Closed with something unread, a socket is reset.
+        drop(stream);
+        while output.servers[0].is_connected() {
+            output.servers[0].look();
+            tokio::task::yield_now().await;
+        }
+        output.write(&batch(1)).await.unwrap();
+        output.close().await;
+        let (stream, _) = listener.accept().await.unwrap();
+        assert_eq!(read_all(stream).await, "h.m.v 0 1\nh.m.v 1 1\nh.m.v 0 1\n");
+    }
+
+    #[tokio::test]
+    async fn what_a_server_has_read_before_it_closed_is_not_sent_again() {
+        let (listener, address) = listen().await;
+        let mut output = graphite(vec![address]);
+        output.connect().await.unwrap();
+        let (mut stream, _) = listener.accept().await.unwrap();
+        output.write(&batch(2)).await.unwrap();
+        let mut read = vec![0; "h.m.v 0 1\nh.m.v 1 1\n".len()];
+        stream.read_exact(&mut read).await.unwrap();
+        drop(stream);
+        while output.servers[0].is_connected() {
+            output.servers[0].look();
             tokio::task::yield_now().await;
         }
         output.write(&batch(1)).await.unwrap();

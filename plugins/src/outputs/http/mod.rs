@@ -206,11 +206,11 @@ impl Http {
                     rejected.push(index);
                     last = Some(error);
                 }
-                Err(Failure::Retry(source)) => return Err(WriteError { written, rejected, source }),
+                Err(Failure::Retry(source)) => return Err(WriteError { written, rejected, retry_after: None, source }),
             }
         }
         match last {
-            Some(source) => Err(WriteError { written, rejected, source }),
+            Some(source) => Err(WriteError { written, rejected, retry_after: None, source }),
             None => Ok(()),
         }
     }

@@ -47,7 +47,7 @@ struct CardinalityOptions {
     measurements: BTreeMap<String, NonZeroUsize>,
     /// What happens to series over budget.
     action: Action,
-    /// Tags to fold or to drop, in this order; if empty, those with the most values.
+    /// Tags to fold or to drop first, in this order; then those with the most values.
     tags: Vec<String>,
     /// What folded tags read.
     fold_value: String,

@@ -8,7 +8,7 @@ use std::hash::BuildHasher;
 /// Estimates how many values each tag of each measurement has.
 #[derive(Debug)]
 pub(super) struct Offenders {
-    /// Tags that the configuration names; they come first, in this order, and others not at all.
+    /// Tags that the configuration names; they come first, in this order.
     configured: Vec<Vec<u8>>,
     values: HashMap<Vec<u8>, Tag>,
     hasher: foldhash::fast::RandomState,
@@ -52,19 +52,19 @@ impl Offenders {
         }
     }
 
-    /// The tags of the series that may be folded, the one with the most values first.
+    /// The tags of the series in the order in which they are given up: those that the configuration names, then the others,
+    /// the one with the most values first.
     pub(super) fn worst_first(&mut self, series: &Series) -> Vec<Vec<u8>> {
-        if !self.configured.is_empty() {
-            return self.configured.iter().filter(|key| series.tag(key).is_some()).cloned().collect();
+        let Self { configured, values, scratch, .. } = self;
+        let mut others: Vec<(f64, Vec<u8>)> = Vec::with_capacity(series.tag_count());
+        for (key, _) in series.tags().filter(|(key, _)| !configured.iter().any(|named| named == key)) {
+            identify(scratch, series.name(), key);
+            let estimate = values.get(scratch.as_slice()).map_or(1.0, |tag| tag.estimate);
+            others.push((estimate, key.to_vec()));
         }
-        let mut tags: Vec<(f64, Vec<u8>)> = Vec::with_capacity(series.tag_count());
-        for (key, _) in series.tags() {
-            identify(&mut self.scratch, series.name(), key);
-            let estimate = self.values.get(self.scratch.as_slice()).map_or(1.0, |tag| tag.estimate);
-            tags.push((estimate, key.to_vec()));
-        }
-        tags.sort_by(|a, b| b.0.total_cmp(&a.0));
-        tags.into_iter().map(|(_, key)| key).collect()
+        others.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let named = configured.iter().filter(|key| series.tag(key).is_some()).cloned();
+        named.chain(others.into_iter().map(|(_, key)| key)).collect()
     }
 }
 

@@ -1,113 +1,13 @@
-//! Tests of the remote-write writer, with a decoder of their own.
+//! Tests of the remote-write writer.
 
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::common::prometheus::remote_write::testing::{Series, decode, show};
 use crate::serializers::testing::{batch, metric, options, typed};
 use expect_test::{Expect, expect};
+use heliograph_core::model::{Kind, Value};
 use proptest::prelude::*;
-
-/// A decoded request: labels, float samples, and raw histograms, as they came.
-#[derive(Debug, Default, PartialEq)]
-struct Series {
-    labels: Vec<(Vec<u8>, Vec<u8>)>,
-    samples: Vec<(f64, i64)>,
-    histograms: Vec<Vec<u8>>,
-}
-
-enum Content<'a> {
-    Number(u64),
-    Bytes(&'a [u8]),
-}
-
-/// The fields of a message.
-fn fields(mut message: &[u8]) -> Vec<(u64, Content<'_>)> {
-    fn number(message: &mut &[u8]) -> u64 {
-        let (mut value, mut shift) = (0u64, 0);
-        loop {
-            let byte = message[0];
-            *message = &message[1..];
-            value |= u64::from(byte & 0x7f) << shift;
-            shift += 7;
-            if byte < 0x80 {
-                return value;
-            }
-        }
-    }
-    let mut fields = Vec::new();
-    while !message.is_empty() {
-        let key = number(&mut message);
-        let content = match key & 7 {
-            0 => Content::Number(number(&mut message)),
-            1 => {
-                let (value, rest) = message.split_at(8);
-                message = rest;
-                Content::Number(u64::from_le_bytes(value.try_into().unwrap()))
-            }
-            2 => {
-                let len = number(&mut message) as usize;
-                let (value, rest) = message.split_at(len);
-                message = rest;
-                Content::Bytes(value)
-            }
-            other => panic!("wire type {other}"),
-        };
-        fields.push((key >> 3, content));
-    }
-    fields
-}
-
-fn decode(request: &[u8]) -> Vec<Series> {
-    let raw = snap::raw::Decoder::new().decompress_vec(request).unwrap();
-    let messages = fields(&raw);
-    messages
-        .iter()
-        .map(|(field, content)| match content {
-            Content::Bytes(series) if *field == 1 => decode_series(series),
-            _ => panic!("field {field} of a request"),
-        })
-        .collect()
-}
-
-fn decode_series(message: &[u8]) -> Series {
-    let mut series = Series::default();
-    for (field, content) in fields(message) {
-        let Content::Bytes(inner) = content else { panic!("field {field} is a message") };
-        match field {
-            1 => {
-                let mut label = (Vec::new(), Vec::new());
-                for (field, content) in fields(inner) {
-                    let Content::Bytes(text) = content else { panic!("labels are texts") };
-                    *(if field == 1 { &mut label.0 } else { &mut label.1 }) = text.to_vec();
-                }
-                series.labels.push(label);
-            }
-            2 => {
-                let mut sample = (0.0, 0);
-                for (field, content) in fields(inner) {
-                    let Content::Number(number) = content else { panic!("samples are numbers") };
-                    match field {
-                        1 => sample.0 = f64::from_bits(number),
-                        _ => sample.1 = number as i64,
-                    }
-                }
-                series.samples.push(sample);
-            }
-            _ => series.histograms.push(inner.to_vec()),
-        }
-    }
-    series
-}
-
-fn show(series: &Series) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let labels: Vec<_> =
-        series.labels.iter().map(|(name, value)| format!("{}={:?}", text(name), text(value))).collect();
-    let samples: Vec<_> = series.samples.iter().map(|(value, time)| format!("{value}@{time}")).collect();
-    let histograms: Vec<_> =
-        series.histograms.iter().map(|bytes| format!("{:02x?}", bytes).replace(", ", "")).collect();
-    format!("{{{}}} {}\n", labels.join(","), [samples, histograms].concat().join(" "))
-}
 
 fn request(json: &str, batch: &WriteBatch) -> Vec<Series> {
     let mut serializer = RemoteWriteSerializer::new(options(json));
@@ -115,7 +15,7 @@ fn request(json: &str, batch: &WriteBatch) -> Vec<Series> {
     serializer.serialize_batch(batch, &mut first).unwrap();
     serializer.serialize_batch(batch, &mut second).unwrap();
     assert_eq!(first, second, "known series are written as new ones");
-    decode(&first)
+    decode(&first, Version::One)
 }
 
 fn check(json: &str, batch: &WriteBatch, want: Expect) {

@@ -86,6 +86,15 @@ impl NativeHistogram {
     }
 }
 
+/// The encoded message that says that a series of histograms has ended, without its timestamp.
+pub(super) fn stale_histogram(marker: f64) -> Vec<u8> {
+    let mut out = Vec::new();
+    wire::double(&mut out, 2, 0.0);
+    wire::double(&mut out, 3, marker);
+    wire::double(&mut out, 7, 0.0);
+    out
+}
+
 impl Side {
     fn read(metric: MetricRef<'_>, side: &str) -> Self {
         let field = |key: String| metric.field(key.as_bytes());

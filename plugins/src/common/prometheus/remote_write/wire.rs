@@ -57,6 +57,24 @@ pub(super) fn integer(out: &mut Vec<u8>, field: u8, value: u64) {
     }
 }
 
+/// The next field of bytes, which holds bytes itself: its number and content.
+pub(super) fn take_field<'a>(bytes: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
+    let (&key, mut rest) = bytes.split_first()?;
+    let (mut len, mut shift) = (0usize, 0);
+    loop {
+        let (&byte, after) = rest.split_first()?;
+        rest = after;
+        len |= usize::from(byte & 0x7f) << shift;
+        shift += 7;
+        if byte < 0x80 {
+            break;
+        }
+    }
+    let (content, after) = rest.split_at_checked(len)?;
+    *bytes = after;
+    Some((key >> 3, content))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
