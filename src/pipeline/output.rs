@@ -303,7 +303,7 @@ mod tests {
             stats: OutputStats::default(),
         };
         let (slot, running_output) = plan.split(Connected::Yes);
-        let (journal, mut readers) = Journal::new(vec![slot], 1);
+        let (journal, mut readers) = Journal::start(None, vec![slot], 1).await.expect("nothing can fail in memory");
         let mut batch = Batch::new();
         batch.start(SeriesBuilder::new().start(b"m").build(), 0, Kind::Untyped);
         journal.append(batch);
