@@ -6,7 +6,7 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
-mod journal;
+pub mod journal;
 pub mod logging;
 mod pipeline;
 

@@ -43,6 +43,30 @@ pub struct Delivery {
     pub input: u32,
     /// The newest message up to which all is safe.
     pub watermark: watch::Receiver<u64>,
+    /// Asks for it to move as soon as it can.
+    pub hurry: Hurry,
+}
+
+/// Tells whoever makes messages safe that somebody waits for it, and that it is no use to wait for more of them.
+#[derive(Clone)]
+pub struct Hurry(Arc<dyn Fn() + Send + Sync>);
+
+impl Hurry {
+    /// Asks by calling this.
+    pub fn new(ask: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Arc::new(ask))
+    }
+
+    /// Asks.
+    pub fn ask(&self) {
+        (self.0)();
+    }
+}
+
+impl std::fmt::Debug for Hurry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hurry")
+    }
 }
 
 impl std::fmt::Debug for Accumulator {

@@ -18,9 +18,10 @@ use tracing::Level;
 use heliograph_plugins::{aggregators, inputs, outputs, processors};
 
 use crate::config::{
-    AgentConfig, AggregatorSection, Common, InputSection, Loaded, LogLevel, OutputSection, ProcessorSection, plugin_id,
+    AgentConfig, AggregatorSection, BufferStrategy, Common, InputSection, Loaded, LogLevel, OutputSection,
+    ProcessorSection, plugin_id,
 };
-use crate::journal::OutputSlot;
+use crate::journal::{OutputSlot, disk};
 use crate::logging::Control;
 use crate::pipeline::aggregator::{AggregatorRules, AggregatorStats, RunningAggregator};
 use crate::pipeline::input::{InputStats, RunningInput};
@@ -77,6 +78,7 @@ pub fn build(loaded: Loaded, surroundings: &Surroundings) -> Result<(Pipeline, L
         inputs: built_inputs,
         chain: Stages { before, aggregators: built_aggregators, after, guards, precision: builder.precision(None) },
         outputs: built_outputs,
+        journal: builder.journal(),
         clock: surroundings.clock.clone(),
     };
     Ok((pipeline, builder.log.into_inner()))
@@ -133,6 +135,23 @@ impl Builder<'_> {
     fn both(&self, series: &StatSeries, field: &'static str) -> Vec<Count> {
         let stats = &self.surroundings.stats;
         vec![stats.count(series, field), stats.count(&StatSeries::new("agent", &[]), field)]
+    }
+
+    /// Where metrics wait on the disk, if they do.
+    fn journal(&self) -> Option<disk::Settings> {
+        let agent = self.agent;
+        (agent.buffer_strategy == BufferStrategy::Disk).then(|| disk::Settings {
+            directory: if agent.buffer_directory.is_empty() { "." } else { &agent.buffer_directory }.into(),
+            limits: disk::Limits {
+                size: agent.buffer_max_size.bytes(),
+                segment_size: agent.segment_size(),
+                age: agent.buffer_max_age.positive(),
+                sync: agent.buffer_disk_sync,
+            },
+            commit_interval: agent.buffer_commit_interval.to_std(),
+            stats: disk::JournalStats::new(&self.surroundings.stats),
+            clock: self.surroundings.clock.clone(),
+        })
     }
 
     /// Precision of gathered metrics in nanoseconds: the agent's, or what fits the interval.

@@ -17,6 +17,16 @@ const LOOSE: &[&str] = &[
     "omit_hostname",
 ];
 
+/// Where metrics wait for their outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BufferStrategy {
+    /// In memory; lost with the process.
+    #[default]
+    Memory,
+    /// In files.
+    Disk,
+}
+
 /// The settings of the agent as a whole, merged over all files. The defaults stand in its `Default` alone.
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
@@ -76,6 +86,20 @@ pub struct AgentConfig {
     pub skip_processors_before_aggregators: bool,
     /// Further attempts to fetch a configuration from an address: 0 for 3, -1 for no end.
     pub config_url_retry_attempts: i64,
+    /// Where metrics wait for outputs.
+    pub buffer_strategy: BufferStrategy,
+    /// Folder of the journal on disk; empty for the working directory.
+    pub buffer_directory: String,
+    /// Sync the journal at each commit.
+    pub buffer_disk_sync: bool,
+    /// Bytes that the journal may take; at least 1 MiB. An option of heliograph, as those that follow.
+    pub buffer_max_size: Size,
+    /// Age at which what waits in the journal goes; zero for never.
+    pub buffer_max_age: Duration,
+    /// Bytes of a file of the journal; zero for a share of `buffer_max_size`.
+    pub buffer_segment_size: Size,
+    /// How long a batch may wait for others before it is written and synced.
+    pub buffer_commit_interval: Duration,
     /// Threads that the agent works on; above zero. An option of heliograph.
     pub worker_threads: usize,
     /// Where options were set that [`AgentConfig::validate`] may refuse.
@@ -113,6 +137,13 @@ impl Default for AgentConfig {
             skip_processors_after_aggregators: None,
             skip_processors_before_aggregators: false,
             config_url_retry_attempts: 0,
+            buffer_strategy: BufferStrategy::Memory,
+            buffer_directory: String::new(),
+            buffer_disk_sync: true,
+            buffer_max_size: Size::from_mib(1024),
+            buffer_max_age: Duration::ZERO,
+            buffer_segment_size: Size::ZERO,
+            buffer_commit_interval: Duration::from_millis(5),
             worker_threads: 1,
             places: Vec::new(),
         }
@@ -163,23 +194,23 @@ impl AgentConfig {
         set(&mut self.always_include_global_tags, s.take("always_include_global_tags")?);
         set(&mut self.skip_processors_before_aggregators, s.take("skip_processors_before_aggregators")?);
         set(&mut self.config_url_retry_attempts, s.take("config_url_retry_attempts")?);
-        // They are about the disk strategy alone, and mean nothing to the one in memory.
-        s.take::<String>("buffer_directory")?;
-        s.take::<bool>("buffer_disk_sync")?;
+        set(&mut self.buffer_directory, s.take("buffer_directory")?);
+        set(&mut self.buffer_disk_sync, s.take("buffer_disk_sync")?);
+        set(&mut self.buffer_max_size, s.take("buffer_max_size")?);
+        set(&mut self.buffer_max_age, s.take("buffer_max_age")?);
+        set(&mut self.buffer_segment_size, s.take("buffer_segment_size")?);
+        set(&mut self.buffer_commit_interval, s.take("buffer_commit_interval")?);
         if let Some(skip) = s.take("skip_processors_after_aggregators")? {
             self.skip_processors_after_aggregators = Some(skip);
         }
         if let Some(strategy) = s.take::<String>("buffer_strategy")? {
-            match strategy.as_str() {
-                "" | "memory" => {}
-                disk @ ("disk" | "disk_write_through") => {
-                    let message = format!(
-                        "option \"buffer_strategy\" is {disk:?}, but the disk journal is not in this version; use \"memory\""
-                    );
-                    return Err(s.error_at("buffer_strategy", message));
+            self.buffer_strategy = match strategy.as_str() {
+                "" | "memory" => BufferStrategy::Memory,
+                "disk" | "disk_write_through" => BufferStrategy::Disk,
+                other => {
+                    return Err(s.unknown_value("buffer_strategy", other, ["memory", "disk", "disk_write_through"]));
                 }
-                other => return Err(s.unknown_value("buffer_strategy", other, ["memory"])),
-            }
+            };
         }
         if let Some(threads) = s.take::<usize>("worker_threads")? {
             if !(1..=1024).contains(&threads) {
@@ -216,10 +247,23 @@ impl AgentConfig {
             ("collection_jitter", self.collection_jitter),
             ("collection_offset", self.collection_offset),
             ("flush_jitter", self.flush_jitter),
+            ("buffer_max_age", self.buffer_max_age),
+            ("buffer_commit_interval", self.buffer_commit_interval),
         ] {
             if value.is_negative() {
                 return Err(self.error(option, format!("option \"{option}\" is {value}, but must not be negative")));
             }
+        }
+        let (size, segment) = (self.buffer_max_size, self.buffer_segment_size);
+        if size < Size::from_mib(1) {
+            let message = format!("option \"buffer_max_size\" is {size}, but must be 1MiB or more");
+            return Err(self.error("buffer_max_size", message));
+        }
+        if segment > Size::ZERO && (segment < Size::from_kib(64) || segment.bytes() > size.bytes() / 4) {
+            let message = format!(
+                "option \"buffer_segment_size\" is {segment}, but must be from 64KiB to a quarter of buffer_max_size ({size})"
+            );
+            return Err(self.error("buffer_segment_size", message));
         }
         let one_of = |option: &'static str, value: &str, known: &[&str]| {
             if known.contains(&value) {
@@ -244,6 +288,14 @@ impl AgentConfig {
         Ok(())
     }
 
+    /// Bytes of a file of the journal: as set, or a sixteenth of all within reasonable limits.
+    pub fn segment_size(&self) -> u64 {
+        match self.buffer_segment_size.bytes() {
+            0 => (self.buffer_max_size.bytes() / 16).clamp(64 << 10, 16 << 20),
+            bytes => bytes,
+        }
+    }
+
     fn error(&self, option: &str, message: impl Into<String>) -> ConfigError {
         match self.places.iter().find(|(known, _)| *known == option) {
             Some((_, position)) => position.error(message),
@@ -263,6 +315,10 @@ const CHECKED_LATER: &[&str] = &[
     "logtarget",
     "log_with_timezone",
     "skip_processors_before_aggregators",
+    "buffer_max_size",
+    "buffer_max_age",
+    "buffer_segment_size",
+    "buffer_commit_interval",
 ];
 
 /// A number of metrics; zero stands for the default.

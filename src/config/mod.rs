@@ -14,7 +14,7 @@ mod source;
 mod toml;
 mod version;
 
-pub use agent::AgentConfig;
+pub use agent::{AgentConfig, BufferStrategy};
 pub use common::{
     Common, CommonAggregator, CommonInput, CommonOutput, CommonProcessor, LogLevel, StartupErrorBehavior, TimeSource,
 };

@@ -42,7 +42,7 @@ pub struct Rest {
     /// The metrics, oldest first.
     pub metrics: WriteBatch,
     /// Where they are counted if they are lost.
-    dropped: Vec<Count>,
+    pub(super) dropped: Vec<Count>,
 }
 
 /// The writing end; clones write to the same sequence.
@@ -147,11 +147,6 @@ impl Reader {
     /// Metrics that wait.
     pub fn len(&self) -> usize {
         self.shared.lock().slots[self.index].queue.waiting()
-    }
-
-    /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Most metrics kept.

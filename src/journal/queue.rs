@@ -24,6 +24,8 @@ struct Entry {
     position: u64,
     batch: Arc<Batch>,
     rest: Range<usize>,
+    /// The batch is not that of its position: `rest` says nothing about that one.
+    apart: bool,
 }
 
 /// What became of a batch that was taken.
@@ -70,8 +72,31 @@ impl Queue {
     /// Adds some metrics of a batch; returns how many metrics had to go for them.
     pub fn push_part(&mut self, position: u64, batch: Arc<Batch>, rest: Range<usize>) -> usize {
         self.len += rest.len();
-        self.entries.push_back(Entry { position, batch, rest });
+        self.entries.push_back(Entry { position, batch, rest, apart: false });
         self.shrink()
+    }
+
+    /// Adds some metrics of a batch that is another one than that of its position.
+    pub fn push_apart(&mut self, position: u64, batch: Arc<Batch>, rest: Range<usize>) {
+        self.len += rest.len();
+        self.entries.push_back(Entry { position, batch, rest, apart: true });
+    }
+
+    /// How many metrics of the oldest batch are done with; 0 if that cannot be said.
+    pub fn front_offset(&self) -> usize {
+        self.entries.front().map_or(0, |entry| if entry.apart { 0 } else { entry.rest.start })
+    }
+
+    /// Takes out what is not safe up to this position.
+    pub fn drain_after(&mut self, position: u64) -> WriteBatch {
+        let mut rest = WriteBatch::new();
+        for entry in self.entries.drain(..) {
+            if entry.position > position || entry.apart {
+                rest.push(entry.batch, entry.rest);
+            }
+        }
+        (self.len, self.in_flight) = (0, 0);
+        rest
     }
 
     /// The oldest `max` metrics, which are in flight from now on.
@@ -138,7 +163,7 @@ impl Queue {
                 self.entries.pop_front();
             }
         }
-        kept.map(|(position, batch)| Entry { position, rest: 0..batch.len(), batch: Arc::new(batch) })
+        kept.map(|(position, batch)| Entry { position, rest: 0..batch.len(), batch: Arc::new(batch), apart: true })
     }
 
     /// Drops the oldest waiting metrics until the limit holds.

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::aggregator::RunningAggregator;
 use super::running::RunningProcessor;
+use crate::journal::Journal;
 
 /// Where batches go that have come through: the journal, or standard output with `--test`.
 pub type Sink = Box<dyn FnMut(Batch) + Send>;
@@ -22,6 +23,8 @@ pub struct Chain {
     /// Sees everything, last.
     pub guards: Vec<RunningProcessor>,
     pub sink: Sink,
+    /// The journal behind the sink, if it is one: the chain waits for it.
+    pub journal: Option<Journal>,
     pub clock: Clock,
     /// Precision of the time of aggregates, in nanoseconds.
     pub precision: i64,
@@ -33,6 +36,9 @@ impl Chain {
     pub async fn run(mut self, mut batches: mpsc::Receiver<Batch>) {
         let mut guards_due = self.guards_due(self.clock.now());
         loop {
+            if let Some(journal) = &self.journal {
+                journal.ready().await;
+            }
             let now = self.clock.now();
             let due = self.aggregators.iter().map(RunningAggregator::due).chain(guards_due).min();
             // The wall clock decides, and it may be set while we sleep: look at it again at least once a second.

@@ -10,7 +10,7 @@ pub mod stop;
 
 use std::time::Duration;
 
-use heliograph_core::accumulator::Delivery;
+use heliograph_core::accumulator::{Delivery, Hurry};
 use heliograph_core::clock::Clock;
 use heliograph_core::error::BoxError;
 use heliograph_core::model::Batch;
@@ -21,13 +21,15 @@ use self::chain::{Chain, Sink};
 use self::input::RunningInput;
 use self::output::{Connected, OutputPlan};
 use self::stop::Stop;
-use crate::journal::{Journal, Rest};
+use crate::journal::{Journal, Rest, disk};
 
 /// Everything a configuration asks for, built and not yet started.
 pub struct Pipeline {
     pub inputs: Vec<RunningInput>,
     pub chain: Stages,
     pub outputs: Vec<OutputPlan>,
+    /// Where metrics wait on the disk; `None` if they wait in memory.
+    pub journal: Option<disk::Settings>,
     pub clock: Clock,
 }
 
@@ -72,10 +74,10 @@ impl Outcome {
 }
 
 impl Stages {
-    fn chain(self, sink: Sink, clock: &Clock) -> Chain {
+    fn chain(self, sink: Sink, journal: Option<Journal>, clock: &Clock) -> Chain {
         let Self { before, aggregators, after, guards, precision } = self;
         let interner = heliograph_core::model::Interner::default();
-        Chain { before, aggregators, after, guards, sink, clock: clock.clone(), precision, interner }
+        Chain { before, aggregators, after, guards, sink, journal, clock: clock.clone(), precision, interner }
     }
 }
 
@@ -103,9 +105,9 @@ impl Pipeline {
         flush_now: watch::Receiver<u64>,
         started: impl FnOnce(),
     ) -> Result<Outcome, BoxError> {
-        let Self { mut inputs, chain, outputs, clock } = self;
+        let Self { mut inputs, chain, outputs, journal, clock } = self;
         let begun = clock.now();
-        let mut outputs = Outputs::start(outputs, inputs.len(), &mut stop, flush_now).await?;
+        let mut outputs = Outputs::start(outputs, journal, inputs.len(), &mut stop, flush_now).await?;
         if stop.is_requested() {
             // Told while outputs were connecting: what they were given is all there is to do.
             inputs.clear();
@@ -158,8 +160,8 @@ impl Pipeline {
         mut stop: Stop,
         flush_now: watch::Receiver<u64>,
     ) -> Result<Outcome, BoxError> {
-        let Self { mut inputs, chain, outputs, clock } = self;
-        let outputs = Outputs::start(outputs, inputs.len(), &mut stop, flush_now).await?;
+        let Self { mut inputs, chain, outputs, journal, clock } = self;
+        let outputs = Outputs::start(outputs, journal, inputs.len(), &mut stop, flush_now).await?;
         outputs.give_watermarks(&mut inputs);
         let (sink, chain) = outputs.start_chain(chain, &clock);
         let failed = gather_each_once(inputs, &clock, sink, wait, stop).await;
@@ -171,7 +173,7 @@ impl Pipeline {
     pub async fn test(self, wait: Duration, stop: Stop, print: Sink) -> Result<Outcome, BoxError> {
         let Self { inputs, chain, clock, .. } = self;
         let (sink, batches) = mpsc::channel(CHANNEL);
-        let chain = tokio::spawn(chain.chain(print, &clock).run(batches));
+        let chain = tokio::spawn(chain.chain(print, None, &clock).run(batches));
         let failed = gather_each_once(inputs, &clock, sink, wait, stop).await;
         ended(chain).await?;
         Ok(Outcome { rest: Vec::new(), failed_inputs: failed? })
@@ -182,6 +184,7 @@ impl Outputs {
     /// Connects one after the other, as listed, and lets those run that the agent is to have.
     async fn start(
         plans: Vec<OutputPlan>,
+        journal: Option<disk::Settings>,
         inputs: usize,
         stop: &mut Stop,
         flush_now: watch::Receiver<u64>,
@@ -197,7 +200,7 @@ impl Outputs {
                 running.push(run);
             }
         }
-        let (journal, readers) = Journal::new(slots, inputs);
+        let (journal, readers) = Journal::start(journal, slots, inputs).await?;
         let (stopper, told) = stop::channel();
         let mut tasks = JoinSet::new();
         for (run, reader) in running.into_iter().zip(readers) {
@@ -209,7 +212,9 @@ impl Outputs {
     fn give_watermarks(&self, inputs: &mut [RunningInput]) {
         for (index, input) in inputs.iter_mut().enumerate() {
             let watermark = self.journal.watermark(index);
-            input.delivery = Some(Delivery { input: index as u32, watermark });
+            let journal = self.journal.clone();
+            let hurry = Hurry::new(move || journal.hurry());
+            input.delivery = Some(Delivery { input: index as u32, watermark, hurry });
         }
     }
 
@@ -217,7 +222,7 @@ impl Outputs {
         let journal = self.journal.clone();
         let (sink, batches) = mpsc::channel(CHANNEL);
         let append = Box::new(move |batch| journal.append(batch));
-        (sink, tokio::spawn(stages.chain(append, clock).run(batches)))
+        (sink, tokio::spawn(stages.chain(append, Some(self.journal.clone()), clock).run(batches)))
     }
 
     /// Waits for what must not happen: an output or the chain that ends before it is told to. Whoever supervises the agent
@@ -252,7 +257,7 @@ impl Outputs {
             }
         }
         tracing::info!("Stopping running outputs");
-        Ok(self.journal.take_rest())
+        Ok(self.journal.close().await)
     }
 }
 

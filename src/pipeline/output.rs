@@ -174,7 +174,12 @@ impl RunningOutput {
             self.failing = true;
             return false;
         }
-        let batch = self.reader.take(self.batch_size);
+        let batch = self.reader.take(self.batch_size).await;
+        if batch.is_empty() {
+            self.reader.resolve(Resolution::Done);
+            self.failing = false;
+            return true;
+        }
         let started = Instant::now();
         let outcome = self.write_with_warnings(&batch).await;
         self.stats.write_time.record(started.elapsed());
@@ -298,7 +303,7 @@ mod tests {
             stats: OutputStats::default(),
         };
         let (slot, running_output) = plan.split(Connected::Yes);
-        let (journal, mut readers) = Journal::new(vec![slot], 1);
+        let (journal, mut readers) = Journal::start(None, vec![slot], 1).await.expect("nothing can fail in memory");
         let mut batch = Batch::new();
         batch.start(SeriesBuilder::new().start(b"m").build(), 0, Kind::Untyped);
         journal.append(batch);

@@ -94,6 +94,69 @@ fn what_was_not_delivered_comes_again_after_a_kill() {
     assert_eq!(agent.stop().code(), 0);
 }
 
+/// The same with the journal on disk.
+fn keeping_on_disk(broker: &Mosquitto, graphite: u16) -> String {
+    let journal = "[agent]\n  buffer_strategy = \"disk\"\n  buffer_directory = \"journal\"\n";
+    keeping(broker, graphite).replacen("[agent]\n", journal, 1)
+}
+
+#[test]
+fn what_was_acknowledged_from_the_disk_survives_a_kill() {
+    let broker = Mosquitto::start();
+    let port = free_port();
+    let agent = heliograph(&keeping_on_disk(&broker, port)).start();
+    broker.wait_for_subscriptions(1);
+    let mut publisher = broker.publisher();
+    (1..=MESSAGES).for_each(|i| publisher.publish("plant/a", i.to_string()));
+    publisher.finish();
+    // Nobody takes the metrics: they are safe on the disk alone.
+    wait_until("every message is acknowledged", || {
+        broker.server().log().matches("Received PUBACK from keeper").count() as u64 == MESSAGES
+    });
+    let setup = agent.kill();
+
+    let server = GraphiteServer::on(port, Behaviour::Reads);
+    let agent = setup.start();
+    wait_for_payloads(&server, 1..=MESSAGES);
+    assert_eq!(agent.stop().code(), 0);
+    assert!(payloads(&server).values().all(|&times| times == 1), "{:?}", payloads(&server));
+}
+
+#[test]
+fn a_window_that_is_full_does_not_wait_for_the_commit_interval() {
+    let broker = Mosquitto::start();
+    let config = keeping_on_disk(&broker, free_port())
+        .replacen("[agent]\n", "[agent]\n  buffer_commit_interval = \"1h\"\n", 1)
+        .replacen("  qos = 1\n", "  qos = 1\n  max_undelivered_messages = 50\n", 1);
+    let agent = heliograph(&config).start();
+    broker.wait_for_subscriptions(1);
+    let mut publisher = broker.publisher();
+    (1..=MESSAGES).for_each(|i| publisher.publish("plant/a", i.to_string()));
+    publisher.finish();
+    wait_until("all but the last window is acknowledged", || {
+        broker.server().log().matches("Received PUBACK from keeper").count() as u64 >= MESSAGES - 50
+    });
+    assert_eq!(agent.stop().code(), 0);
+}
+
+#[test]
+fn two_agents_on_one_folder() {
+    let broker = Mosquitto::start();
+    let config = keeping_on_disk(&broker, free_port());
+    let folder = tempfile::tempdir().unwrap();
+    let config = config.replacen("\"journal\"", &format!("{:?}", folder.path()), 1);
+    let agent = heliograph(&config).start();
+    broker.wait_for_subscriptions(1);
+    let second = heliograph(&config).run();
+    assert_eq!(second.code(), 1);
+    assert!(
+        second.stderr.contains("another agent is using it, give each agent a folder of its own"),
+        "{}",
+        second.stderr
+    );
+    assert_eq!(agent.stop().code(), 0);
+}
+
 #[test]
 fn a_restart_of_the_broker_loses_nothing_of_a_session() {
     let mut broker = Mosquitto::start();

@@ -319,15 +319,10 @@ fn refusals_of_the_agent() {
     );
     refused(
         "[agent]\nbuffer_strategy = \"tape\"",
-        expect![[r#"a.conf:2:19: agent: option "buffer_strategy" is "tape", but must be one of "memory""#]],
+        expect![[
+            r#"a.conf:2:19: agent: option "buffer_strategy" is "tape", but must be one of "memory", "disk", "disk_write_through""#
+        ]],
     );
-    for disk in ["disk", "disk_write_through"] {
-        let text = format!("[agent]\nbuffer_strategy = {disk:?}");
-        let error = load_with(&options(), &[&text]).expect_err(disk).line();
-        let expected =
-            format!("a.conf:2:19: agent: option \"buffer_strategy\" is {disk:?}, but the disk journal is not");
-        assert!(error.starts_with(&expected), "{error}");
-    }
     refused(
         "[agent]\nflush_buffer_when_full = true",
         expect![[r#"a.conf:2:1: agent: unknown option "flush_buffer_when_full""#]],
@@ -362,6 +357,15 @@ fn the_agent_is_validated_after_merging() {
     expect![[r#"a.conf:3:38: agent: options "skip_processors_before_aggregators" and "skip_processors_after_aggregators" are both true: no processor would ever run"#]].assert_eq(&validated(
         "[agent]\nskip_processors_after_aggregators = true\nskip_processors_before_aggregators = true",
     ));
+    expect![[r#"a.conf:2:19: agent: option "buffer_max_size" is 1000000B, but must be 1MiB or more"#]]
+        .assert_eq(&validated("[agent]\nbuffer_max_size = \"1MB\""));
+    expect![[r#"a.conf:3:23: agent: option "buffer_segment_size" is 512KiB, but must be from 64KiB to a quarter of buffer_max_size (1MiB)"#]].assert_eq(&validated("[agent]\nbuffer_max_size = \"1MiB\"\nbuffer_segment_size = \"512KiB\""));
+    expect![[r#"a.conf:2:26: agent: option "buffer_commit_interval" is -1s, but must not be negative"#]]
+        .assert_eq(&validated("[agent]\nbuffer_commit_interval = \"-1s\""));
+    assert_eq!(validated("[agent]\nbuffer_max_size = \"1MiB\"\nbuffer_segment_size = \"64KiB\""), "fine");
+    let sizes = |text: &str| loaded(&[text]).agent.segment_size();
+    let derived = ["2MiB", "64MiB", "10GB"].map(|size| sizes(&format!("[agent]\nbuffer_max_size = {size:?}")));
+    assert_eq!(derived, [128 << 10, 4 << 20, 16 << 20]);
     assert_eq!(validated("[agent]\nlog_with_timezone = \"Local\"\ninterval = \"1d\"\nprecision = \"\""), "fine");
     let later = loaded(&["[agent]\ninterval = 0", "[agent]\ninterval = 5"]);
     later.agent.validate().unwrap();

@@ -178,10 +178,13 @@ impl Consumer {
             false => self.accumulator.flush_with(origin).await?,
         }
         if let Some(Acknowledge { delivery, limit, stopping, .. }) = &mut self.acknowledge {
-            // Enough is on its way: wait for the outputs, and let the broker wait for us.
-            tokio::select! {
-                _ = delivery.watermark.wait_for(|safe| message.saturating_sub(*safe) < *limit) => {}
-                _ = stopping.wait_for(|stopping| *stopping) => {}
+            // Enough is on its way: wait until some of it is safe, and let the broker wait for us.
+            while message.saturating_sub(*delivery.watermark.borrow_and_update()) >= *limit && !*stopping.borrow() {
+                delivery.hurry.ask();
+                tokio::select! {
+                    moved = delivery.watermark.changed() => if moved.is_err() { break },
+                    told = stopping.changed() => if told.is_err() { break },
+                }
             }
         }
         Ok(())

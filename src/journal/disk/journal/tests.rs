@@ -1,0 +1,437 @@
+//! The whole journal over a disk that fails, fills up and forgets; the writer's steps are made by hand.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use heliograph_core::model::{Key, Kind, Origin, SeriesBuilder, Value};
+use heliograph_core::stats::Count;
+use proptest::prelude::*;
+
+use super::*;
+use crate::journal::disk::fake::{EIO, ENOSPC, FakeDisk, Faults};
+
+struct Test {
+    disk: FakeDisk,
+    limits: Limits,
+    journal: Journal,
+    readers: Vec<Reader>,
+    writer: Writer,
+    stats: JournalStats,
+}
+
+fn slot(name: &str) -> OutputSlot {
+    OutputSlot {
+        name: name.into(),
+        id: "0123456789abcdef0123".into(),
+        carried: WriteBatch::new(),
+        admit: Box::new(|batch| Some(batch.clone())),
+        limit: 100,
+        added: Count::default(),
+        dropped: vec![Count::default()],
+        size: Count::default(),
+    }
+}
+
+fn test(limits: Limits, outputs: &[&str]) -> Test {
+    start(&FakeDisk::default(), limits, outputs.iter().map(|name| slot(name)).collect())
+}
+
+fn start(disk: &FakeDisk, limits: Limits, outputs: Vec<OutputSlot>) -> Test {
+    let clock = Clock::manual(1_700_000_000_000_000_000);
+    let stats = JournalStats::default();
+    let settings = Settings {
+        directory: PathBuf::new(),
+        limits,
+        commit_interval: Duration::ZERO,
+        stats: stats.clone(),
+        clock: clock.clone(),
+    };
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let (log, recovered) = Log::open(shared.clone(), limits, Moment::default()).unwrap();
+    let (journal, readers, writer) = Journal::build(settings, Some((shared, log, recovered)), outputs, 1);
+    Test { disk: disk.clone(), limits, journal, readers, writer, stats }
+}
+
+const LIMITS: Limits = Limits { size: 1 << 20, segment_size: 2000, age: None, sync: true };
+
+impl Test {
+    /// Appends metrics of these times, as one batch and one message.
+    fn append(&self, times: Range<i64>) {
+        let mut batch = Batch::new();
+        for time in times.clone() {
+            batch.start(SeriesBuilder::new().start(b"m").build(), time, Kind::Untyped);
+            batch.push_field(Key::fixed("v"), Value::Int(time));
+        }
+        batch.origin = Some(Origin { input: 0, message: times.end as u64 });
+        self.journal.append(batch);
+    }
+
+    fn append_without_origin(&self, times: Range<i64>) {
+        let mut batch = Batch::new();
+        for time in times {
+            batch.start(SeriesBuilder::new().start(b"m").build(), time, Kind::Untyped);
+        }
+        self.journal.append(batch);
+    }
+
+    fn safe(&self) -> u64 {
+        *self.journal.watermark(0).borrow()
+    }
+
+    fn commit(&mut self) {
+        self.writer.step(true);
+    }
+
+    /// What the output gets, and whether it keeps it.
+    async fn write(&mut self, output: usize, max: usize, resolution: Resolution) -> Vec<i64> {
+        let taken = self.readers[output].take(max).await;
+        self.readers[output].resolve(resolution);
+        taken.iter().map(|metric| metric.time).collect()
+    }
+
+    async fn all(&mut self, output: usize) -> Vec<i64> {
+        let mut all = vec![];
+        while self.readers[output].waiting() > 0 {
+            all.extend(self.write(output, 7, Resolution::Done).await);
+        }
+        all
+    }
+
+    fn restart(&self, disk: &FakeDisk, outputs: &[&str]) -> Self {
+        start(disk, self.limits, outputs.iter().map(|name| slot(name)).collect())
+    }
+}
+
+#[tokio::test]
+async fn safe_is_what_is_synced() {
+    let mut test = test(LIMITS, &["a"]);
+    test.append(0..3);
+    assert_eq!(test.safe(), 0);
+    test.commit();
+    assert_eq!((test.safe(), test.disk.syncs()), (3, 1));
+    test.append(3..3);
+    assert_eq!(test.safe(), 3);
+    test.append(3..4);
+    test.append(4..4);
+    assert_eq!(test.safe(), 3);
+    test.commit();
+    assert_eq!(test.safe(), 4);
+    assert_eq!(test.all(0).await, [0, 1, 2, 3]);
+}
+
+#[tokio::test]
+async fn safe_is_also_what_every_output_has_written() {
+    let mut test = test(LIMITS, &["a", "b"]);
+    test.append(0..3);
+    test.all(0).await;
+    assert_eq!(test.safe(), 0);
+    test.all(1).await;
+    assert_eq!(test.safe(), 3);
+}
+
+#[tokio::test]
+async fn without_a_disk_it_goes_on_in_memory_and_comes_back() {
+    for faults in [
+        Faults { write: Some(ENOSPC), ..Faults::default() },
+        Faults { sync: Some(EIO), ..Faults::default() },
+        Faults { read_only: true, ..Faults::default() },
+    ] {
+        let mut test = test(LIMITS, &["a", "b"]);
+        test.append(0..2);
+        test.commit();
+        test.disk.set_faults(faults);
+        test.append(2..4);
+        test.commit();
+        test.append(4..6);
+        test.commit();
+        assert_eq!((test.safe(), test.stats.errors.get(), test.stats.in_memory.get()), (2, 2, 1));
+        assert_eq!(test.all(0).await, [0, 1, 2, 3, 4, 5]);
+        assert_eq!(test.write(1, 4, Resolution::Done).await, [0, 1, 2, 3]);
+        assert_eq!(test.safe(), 4);
+        test.disk.set_faults(Faults::default());
+        test.commit();
+        assert_eq!((test.safe(), test.stats.in_memory.get()), (6, 0));
+        test.append(6..8);
+        test.commit();
+        let mut next = test.restart(&test.disk.after_power_cut(&mut |_| 0), &["a", "b"]);
+        assert_eq!((next.all(0).await, next.all(1).await), (vec![6, 7], vec![4, 5, 6, 7]));
+    }
+}
+
+#[tokio::test]
+async fn memory_is_bounded_while_the_disk_fails() {
+    let mut test = test(LIMITS, &["a", "b"]);
+    test.append_without_origin(0..10);
+    test.commit();
+    test.disk.set_faults(Faults { write: Some(ENOSPC), ..Faults::default() });
+    for i in 1..100 {
+        test.append_without_origin(10 * i..10 * i + 10);
+        test.commit();
+    }
+    // 100 are kept in memory, and 10 on the disk.
+    assert_eq!(test.all(0).await, (0..10).chain(900..1000).collect::<Vec<_>>());
+    assert_eq!((test.readers[0].take_overflow(), test.stats.lost.get()), (890, 2 * 890));
+    test.disk.set_faults(Faults::default());
+    test.commit();
+    test.append(1000..1001);
+    test.commit();
+    assert_eq!(test.safe(), 1001);
+    assert_eq!(test.all(1).await, (0..10).chain(900..1001).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn each_output_goes_on_where_it_was() {
+    let mut test = test(LIMITS, &["a", "b", "c"]);
+    for i in 0..10 {
+        test.append(3 * i..3 * i + 3);
+    }
+    assert_eq!(test.write(0, 7, Resolution::Done).await.len(), 7);
+    assert_eq!(test.write(1, 7, Resolution::KeepSome(vec![0, 5])).await.len(), 7);
+    test.commit();
+    let mut next = test.restart(&test.disk, &["b", "a", "new", "c"]);
+    assert_eq!(next.all(1).await, (7..30).collect::<Vec<_>>());
+    // What was kept out of several batches stands for all of them: rather twice than never.
+    assert_eq!(next.all(0).await, (0..30).collect::<Vec<_>>());
+    assert_eq!(next.all(2).await, [0; 0]);
+    assert_eq!(next.all(3).await, (0..30).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn twins_have_a_cursor_each() {
+    let mut test = test(LIMITS, &["a", "a"]);
+    test.append(0..3);
+    test.all(0).await;
+    test.commit();
+    let mut next = test.restart(&test.disk, &["a", "a"]);
+    assert_eq!((next.all(0).await.len(), next.all(1).await.len()), (0, 3));
+}
+
+#[tokio::test]
+async fn an_output_that_is_far_behind_reads_from_the_disk() {
+    let mut test = test(Limits { segment_size: 20_000, ..LIMITS }, &["a"]);
+    for i in 0..300 {
+        test.append(200 * i..200 * i + 200);
+        test.commit();
+    }
+    let held = test.journal.shared.lock().tail.len();
+    assert!(held <= 100, "{held} batches in memory");
+    assert!(test.all(0).await.into_iter().eq(0..60_000));
+    test.commit();
+    assert_eq!(test.stats.segments.get(), 1);
+}
+
+#[tokio::test]
+async fn what_the_size_has_no_room_for_is_counted() {
+    let mut test = test(Limits { size: 4000, segment_size: 1000, ..LIMITS }, &["a"]);
+    for i in 0..300 {
+        test.append(200 * i..200 * i + 200);
+        test.commit();
+        assert!(test.disk.bytes() <= 4000);
+    }
+    let got = test.all(0).await;
+    let lost = test.readers[0].take_overflow();
+    assert_eq!((got.len() + lost, got[0], got.is_sorted()), (60_000, lost as i64, true));
+    assert!(lost > 30_000 && test.stats.lost.get() == lost as i64, "{lost} lost");
+}
+
+#[tokio::test]
+async fn a_damaged_segment_in_the_middle_is_skipped_and_kept_aside() {
+    let test = &mut test(Limits { segment_size: 20_000, ..LIMITS }, &["a"]);
+    for i in 0..300 {
+        test.append(200 * i..200 * i + 200);
+        test.commit();
+    }
+    test.disk.spoil("0000000000000003.journal", |bytes| bytes[10_000] ^= 1);
+    let mut next = test.restart(&test.disk, &["a"]);
+    let got = next.all(0).await;
+    let lost = next.readers[0].take_overflow();
+    assert_eq!(got.len() + lost, 60_000);
+    assert!(lost > 1_000 && lost < 10_000 && got.windows(2).all(|pair| pair[0] < pair[1]), "{lost} lost");
+    next.commit();
+    assert!(next.disk.names().unwrap().contains(&"0000000000000003.journal.damaged".to_owned()));
+}
+
+#[tokio::test]
+async fn filters_are_asked_when_an_output_reads() {
+    let mut even = slot("even");
+    even.admit = Box::new(|batch| {
+        let mut admitted = Batch::new();
+        batch.iter().filter(|metric| metric.time % 2 == 0).for_each(|metric| admitted.push_copy(metric));
+        (!admitted.is_empty()).then(|| Arc::new(admitted))
+    });
+    let mut none = slot("none");
+    none.admit = Box::new(|_| None);
+    let mut test = start(&FakeDisk::default(), LIMITS, vec![even, none]);
+    test.append(0..9);
+    assert_eq!(test.write(0, 2, Resolution::Done).await, [0, 2]);
+    assert_eq!(test.write(1, 2, Resolution::Done).await, [0; 0]);
+    assert_eq!((test.safe(), test.readers[1].waiting()), (0, 0));
+    assert_eq!(test.all(0).await, [4, 6, 8]);
+    assert_eq!(test.safe(), 9);
+}
+
+#[tokio::test]
+async fn what_is_in_memory_only_is_carried_over() {
+    let mut test = test(LIMITS, &["a"]);
+    test.append(0..2);
+    test.commit();
+    assert!(test.journal.take_rest().is_empty());
+    test.disk.set_faults(Faults { write: Some(ENOSPC), ..Faults::default() });
+    test.append(2..5);
+    test.commit();
+    let mut rest = test.journal.take_rest();
+    let mut output = slot("a");
+    output.carried = rest.remove(0).metrics;
+    assert_eq!(output.carried.len(), 3);
+    test.disk.set_faults(Faults::default());
+    let mut next = start(&test.disk, LIMITS, vec![output]);
+    let mut got = next.all(0).await;
+    got.sort_unstable();
+    assert_eq!(got, [0, 1, 2, 3, 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_disk_is_waited_for_and_one_that_hangs_is_not() {
+    let mut test = test(LIMITS, &["a"]);
+    for i in 0..40 {
+        test.journal.ready().await;
+        test.append(500 * i..500 * i + 500);
+    }
+    let began = tokio::time::Instant::now();
+    let journal = test.journal.clone();
+    tokio::join!(journal.ready(), async {
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        test.commit();
+    });
+    assert_eq!((began.elapsed(), test.stats.in_memory.get()), (Duration::from_secs(9), 0));
+    for i in 40..80 {
+        test.append(500 * i..500 * i + 500);
+    }
+    test.journal.ready().await;
+    assert_eq!((began.elapsed(), test.stats.in_memory.get()), (Duration::from_secs(19), 1));
+    assert_eq!(test.safe(), 20_000);
+    // It comes back, and nothing of what an input waits for was let go.
+    test.commit();
+    assert_eq!((test.safe(), test.stats.in_memory.get(), test.stats.lost.get()), (40_000, 0, 0));
+    assert!(test.all(0).await.into_iter().eq(0..40_000));
+}
+
+#[tokio::test]
+async fn a_real_folder_and_a_thread() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = || Settings {
+        directory: folder.path().join("journal"),
+        limits: LIMITS,
+        commit_interval: Duration::from_millis(1),
+        stats: JournalStats::default(),
+        clock: Clock::system(),
+    };
+    let (journal, _readers) = Journal::start(settings(), vec![slot("a")], 1).await.unwrap();
+    let second = Journal::start(settings(), vec![slot("a")], 1).await.err().unwrap().to_string();
+    assert!(second.contains("another agent is using it"), "{second}");
+    let mut batch = Batch::new();
+    batch.start(SeriesBuilder::new().start(b"m").build(), 5, Kind::Untyped);
+    batch.origin = Some(Origin { input: 0, message: 9 });
+    journal.append(batch);
+    journal.watermark(0).wait_for(|&safe| safe == 9).await.unwrap();
+    assert!(journal.close().await.is_empty());
+    let (journal, mut readers) = Journal::start(settings(), vec![slot("a")], 1).await.unwrap();
+    assert_eq!(readers[0].take(10).await.iter().next().unwrap().time, 5);
+    readers[0].resolve(Resolution::Done);
+    journal.close().await;
+    let (journal, mut readers) = Journal::start(settings(), vec![slot("a")], 1).await.unwrap();
+    assert!(readers[0].take(10).await.is_empty());
+    journal.close().await;
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_made_is_no_reason_not_to_start() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let stats = JournalStats::default();
+    let settings = Settings {
+        directory: file.path().join("journal"),
+        limits: LIMITS,
+        commit_interval: Duration::from_millis(1),
+        stats: stats.clone(),
+        clock: Clock::system(),
+    };
+    let (journal, mut readers) = Journal::start(settings, vec![slot("a")], 1).await.unwrap();
+    let mut batch = Batch::new();
+    batch.start(SeriesBuilder::new().start(b"m").build(), 5, Kind::Untyped);
+    journal.append(batch);
+    assert_eq!((readers[0].take(10).await.len(), stats.errors.get()), (1, 1));
+    readers[0].resolve(Resolution::Keep);
+    assert_eq!(journal.close().await[0].metrics.len(), 1);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Append(i64),
+    Commit,
+    Write(usize, usize),
+    Fail(usize, usize),
+    Faults(u8),
+    PowerCut(Vec<usize>),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (1_i64..9).prop_map(Step::Append),
+        6 => Just(Step::Commit),
+        3 => (0_usize..2, 1_usize..20).prop_map(|(output, max)| Step::Write(output, max)),
+        1 => (0_usize..2, 1_usize..20).prop_map(|(output, max)| Step::Fail(output, max)),
+        2 => (0_u8..5).prop_map(Step::Faults),
+        1 => prop::collection::vec(any::<usize>(), 1..40).prop_map(Step::PowerCut),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Whatever happens to the disk and the power: what was acknowledged reaches every output.
+    #[test]
+    fn nothing_acknowledged_is_lost(steps in prop::collection::vec(step(), 1..60)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let limits = Limits { segment_size: 400, ..LIMITS };
+            let mut test = test(limits, &["a", "b"]);
+            let mut got = [BTreeSet::new(), BTreeSet::new()];
+            let mut acknowledged = BTreeSet::new();
+            let mut next = 0;
+            // Messages of this run of the agent begin here.
+            let mut begun = 0;
+            for step in steps {
+                match step {
+                    Step::Append(count) => {
+                        test.append(next..next + count);
+                        next += count;
+                    }
+                    Step::Commit => test.commit(),
+                    Step::Write(output, max) => got[output].extend(test.write(output, max, Resolution::Done).await),
+                    Step::Fail(output, max) => drop(test.write(output, max, Resolution::Keep).await),
+                    Step::Faults(which) => test.disk.set_faults(Faults {
+                        write: (which == 1).then_some(ENOSPC),
+                        sync: (which == 2).then_some(EIO),
+                        space: (which == 3).then(|| test.disk.bytes() + 100),
+                        read_only: which == 4,
+                    }),
+                    Step::PowerCut(choices) => {
+                        let mut choices = choices.into_iter().cycle();
+                        let disk = test.disk.after_power_cut(&mut |below| choices.next().unwrap() % below);
+                        acknowledged.extend(begun..(test.safe() as i64).max(begun));
+                        test = test.restart(&disk, &["a", "b"]);
+                        begun = next;
+                    }
+                }
+            }
+            acknowledged.extend(begun..(test.safe() as i64).max(begun));
+            test.disk.set_faults(Faults::default());
+            for (output, got) in got.iter_mut().enumerate() {
+                got.extend(test.all(output).await);
+                let missing: Vec<_> = acknowledged.difference(got).collect();
+                prop_assert!(missing.is_empty(), "output {output} never got {missing:?}");
+            }
+            Ok(())
+        })?;
+    }
+}
