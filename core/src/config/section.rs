@@ -21,7 +21,7 @@ use super::{
 ///
 /// A plugin takes what is not its own first, and finishes with the rest:
 ///
-/// ```ignore
+/// ```text
 /// build: |mut section| {
 ///     let parser = section.take_struct::<JsonOptions>()?; // the keys that this struct declares
 ///     Ok(Box::new(MqttConsumer::new(section.finish()?, parser)?))
