@@ -250,13 +250,7 @@ impl Cardinality {
     fn report(&mut self, series: &SeriesRef, answer: Admission, context: &ProcessContext<'_>) {
         let Some(suppressed) = self.throttle.admit() else { return };
         let name = bstr::BStr::new(series.name());
-        let (budget, remedy) = match answer {
-            Admission::OverTotal => (self.table.total(), "max_series"),
-            _ => {
-                let usage = self.table.usage().find(|(measurement, ..)| *measurement == series.name());
-                (usage.map_or(0, |(.., limit)| limit), "its entry in `measurements`, or max_series_per_measurement")
-            }
-        };
+        let (budget, remedy) = self.remedy(series, answer);
         let worst = self.offenders.worst_first(series).into_iter().next().unwrap_or_default();
         tracing::warn!(
             plugin = context.plugin,
@@ -267,6 +261,19 @@ impl Cardinality {
             suppressed,
             "series budget is used up: new series are not stored as they are; raise {remedy}, or take the tag out with tagexclude"
         );
+    }
+
+    /// The budget that is used up, and the option that raises it.
+    fn remedy(&self, series: &SeriesRef, answer: Admission) -> (usize, &'static str) {
+        let total = self.table.total();
+        let usage = self.table.usage().find(|(measurement, ..)| *measurement == series.name());
+        match usage {
+            // Without a budget of its own a measurement may use the whole one.
+            Some((.., limit)) if answer == Admission::OverMeasurement && limit != total => {
+                (limit, "its entry in `measurements`, or max_series_per_measurement")
+            }
+            _ => (total, "max_series"),
+        }
     }
 
     fn publish(&self) {
@@ -384,6 +391,19 @@ mod tests {
         assert_eq!(kit.push(), "m,device=other,site=s1 v_count=12,v_sum=282,v_min=18,v_max=29,v_last=29");
         assert_eq!(kit.push(), "", "a period without folded metrics writes nothing");
         assert_eq!(kit.guard.counts.folded.get(), 12);
+    }
+
+    #[test]
+    fn the_remedy_is_the_option_whose_budget_is_used_up() {
+        let full = |change: fn(&mut CardinalityOptions)| {
+            let mut kit = kit(change);
+            (0..18).for_each(|i| drop(kit.send(&format!("d{i}"), "s1", 1.0)));
+            let series = SeriesBuilder::new().start(b"m").build();
+            kit.guard.remedy(&series, Admission::OverMeasurement)
+        };
+        assert_eq!(full(|_| {}), (20, "max_series"));
+        let own = full(|options| options.max_series_per_measurement = 10);
+        assert_eq!(own, (10, "its entry in `measurements`, or max_series_per_measurement"));
     }
 
     #[test]
