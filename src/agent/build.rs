@@ -25,7 +25,7 @@ use crate::journal::{OutputSlot, disk};
 use crate::logging::Control;
 use crate::pipeline::aggregator::{AggregatorRules, AggregatorStats, RunningAggregator};
 use crate::pipeline::input::{InputStats, RunningInput};
-use crate::pipeline::output::{OutputPlan, OutputStats};
+use crate::pipeline::output::{OutputPlan, OutputStats, Policy};
 use crate::pipeline::running::{Admission, RunningProcessor, Selection};
 use crate::pipeline::schedule::Timing;
 use crate::pipeline::{Pipeline, Stages};
@@ -257,6 +257,7 @@ impl Builder<'_> {
             clock: self.surroundings.clock.clone(),
         };
         stats.count(&series, "buffer_limit").set(metric_buffer_limit);
+        let flush_interval = options.flush_interval.unwrap_or(self.agent.flush_interval.to_std());
         Ok(OutputPlan {
             name: context.name.clone(),
             slot: OutputSlot {
@@ -269,14 +270,16 @@ impl Builder<'_> {
                 dropped: self.both(&series, "metrics_dropped"),
                 size: stats.count(&series, "buffer_size"),
             },
-            flush_interval: options.flush_interval.unwrap_or(self.agent.flush_interval.to_std()),
+            flush_interval,
             flush_jitter: options.flush_jitter.unwrap_or(self.agent.flush_jitter.to_std()),
             batch_size: metric_batch_size,
+            retry: Policy::new(options.retry_initial, options.retry_max, flush_interval),
             startup_errors: options.startup_error_behavior,
             stats: OutputStats {
                 written: self.both(&series, "metrics_written"),
                 rejected: self.both(&series, "metrics_rejected"),
                 write_errors: self.both(&series, "write_errors"),
+                retries: stats.count(&series, "write_retries"),
                 startup_errors: stats.count(&series, "startup_errors"),
                 write_time: stats.mean_time(&series, "write_time_ns"),
             },

@@ -145,6 +145,10 @@ pub struct CommonOutput {
     pub metric_buffer_limit: Option<usize>,
     /// What to do when it cannot start; never `Probe`.
     pub startup_error_behavior: StartupErrorBehavior,
+    /// Longest pause after the first failed write; `None` for what fits the flush. An option of heliograph, as the next.
+    pub retry_initial: Option<time::Duration>,
+    /// Longest pause after any failed write; `None` for what fits the flush.
+    pub retry_max: Option<time::Duration>,
     /// New names of measurements.
     pub rename: Rename,
 }
@@ -213,6 +217,8 @@ impl CommonOutput {
             metric_batch_size: positive_count(section, "metric_batch_size"),
             metric_buffer_limit: positive_count(section, "metric_buffer_limit"),
             startup_error_behavior: startup_error_behavior(section, &["error", "retry", "ignore"])?,
+            retry_initial: own_duration(section, "retry_initial")?,
+            retry_max: own_duration(section, "retry_max")?,
             rename: rename(section),
         })
     }
@@ -236,6 +242,16 @@ fn not_negative(section: &Section, key: &str) -> Result<Option<time::Duration>, 
     match duration(section, key)? {
         Some(duration) if duration.is_negative() => {
             Err(section.error_at(key, format!("option {key:?} is {duration}, but must not be negative")))
+        }
+        duration => Ok(duration.map(Duration::to_std)),
+    }
+}
+
+/// A duration above zero that Telegraf does not know: mistakes in it are told, and it is unknown to plugins of other kinds.
+fn own_duration(section: &mut Section, key: &str) -> Result<Option<time::Duration>, ConfigError> {
+    match section.take::<Duration>(key)? {
+        Some(duration) if !duration.is_positive() => {
+            Err(section.error_at(key, format!("option {key:?} is {duration}, but must be above zero")))
         }
         duration => Ok(duration.map(Duration::to_std)),
     }
