@@ -25,7 +25,7 @@ use crate::journal::{OutputSlot, disk};
 use crate::logging::Control;
 use crate::pipeline::aggregator::{AggregatorRules, AggregatorStats, RunningAggregator};
 use crate::pipeline::input::{InputStats, RunningInput};
-use crate::pipeline::output::{OutputPlan, OutputStats, Policy};
+use crate::pipeline::output::{OutputPlan, OutputStats, Policy, Quarantine, QuarantineStats};
 use crate::pipeline::running::{Admission, RunningProcessor, Selection};
 use crate::pipeline::schedule::Timing;
 use crate::pipeline::{Pipeline, Stages};
@@ -141,7 +141,7 @@ impl Builder<'_> {
     fn journal(&self) -> Option<disk::Settings> {
         let agent = self.agent;
         (agent.buffer_strategy == BufferStrategy::Disk).then(|| disk::Settings {
-            directory: if agent.buffer_directory.is_empty() { "." } else { &agent.buffer_directory }.into(),
+            directory: agent.journal_directory(),
             limits: disk::Limits {
                 size: agent.buffer_max_size.bytes(),
                 segment_size: agent.segment_size(),
@@ -258,6 +258,13 @@ impl Builder<'_> {
         };
         stats.count(&series, "buffer_limit").set(metric_buffer_limit);
         let flush_interval = options.flush_interval.unwrap_or(self.agent.flush_interval.to_std());
+        let quarantine = self.agent.quarantine().map(|(directory, max_size)| {
+            let figures = QuarantineStats {
+                metrics: stats.count(&series, "metrics_quarantined"),
+                errors: stats.count(&series, "quarantine_errors"),
+            };
+            Quarantine::new(&directory, &context.name, max_size, self.surroundings.clock.clone(), figures)
+        });
         Ok(OutputPlan {
             name: context.name.clone(),
             slot: OutputSlot {
@@ -273,6 +280,7 @@ impl Builder<'_> {
             flush_interval,
             flush_jitter: options.flush_jitter.unwrap_or(self.agent.flush_jitter.to_std()),
             batch_size: metric_batch_size,
+            quarantine,
             retry: Policy::new(options.retry_initial, options.retry_max, flush_interval),
             startup_errors: options.startup_error_behavior,
             stats: OutputStats {

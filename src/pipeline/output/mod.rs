@@ -1,19 +1,24 @@
 //! Runs an output: connect, write when a batch is full or the flush is due, flush once more at the end.
 
+mod quarantine;
 mod retry;
+mod split;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use heliograph_core::error::{BoxError, Chain, StartError, WriteError};
+use heliograph_core::error::{BoxError, Chain, StartError};
+use heliograph_core::model::WriteBatch;
 use heliograph_core::plugin::Output;
 use heliograph_core::stats::{Count, MeanTime};
 use heliograph_core::throttle::Throttle;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
+pub use self::quarantine::{Quarantine, QuarantineStats};
 pub use self::retry::Policy;
 use self::retry::Retry;
+use self::split::Outcome;
 use super::schedule::Random;
 use super::stop::Stop;
 use crate::config::StartupErrorBehavior;
@@ -42,6 +47,8 @@ pub struct OutputPlan {
     pub batch_size: usize,
     /// When a failed write is tried again.
     pub retry: Policy,
+    /// Where metrics go that the backend refuses for good; `None` if they are only counted.
+    pub quarantine: Option<Quarantine>,
     pub startup_errors: StartupErrorBehavior,
     pub stats: OutputStats,
 }
@@ -57,6 +64,7 @@ pub struct RunningOutput {
     stats: OutputStats,
     connected: bool,
     retry: Retry,
+    quarantine: Option<Quarantine>,
     /// For a line that can come with every batch.
     refusals: Throttle,
 }
@@ -110,7 +118,7 @@ impl OutputPlan {
 
     /// The output as it runs, and its place in the journal.
     pub fn split(self, connected: Connected) -> (OutputSlot, impl FnOnce(Reader) -> RunningOutput) {
-        let Self { name, plugin, slot, flush_interval, flush_jitter, batch_size, retry, startup_errors: _, stats } = self;
+        let Self { name, plugin, slot, flush_interval, flush_jitter, batch_size, retry, quarantine, stats, .. } = self;
         let running = move |reader| RunningOutput {
             name,
             plugin,
@@ -121,6 +129,7 @@ impl OutputPlan {
             stats,
             connected: connected == Connected::Yes,
             retry: Retry::new(retry),
+            quarantine,
             refusals: Throttle::new(),
         };
         (slot, running)
@@ -205,24 +214,28 @@ impl RunningOutput {
         let started = Instant::now();
         let outcome = self.write_with_warnings(&batch).await;
         self.stats.write_time.record(started.elapsed());
-        let (resolution, ok) = match outcome {
-            Ok(()) => {
-                self.stats.written.iter().for_each(|count| count.add(batch.len()));
-                tracing::trace!(plugin = &*self.name, count = batch.len(), elapsed = ?started.elapsed(), "wrote batch");
-                self.retry.succeeded();
-                (Resolution::Done, true)
+        let (resolution, ok) = if outcome.is_clean() {
+            self.stats.written.iter().for_each(|count| count.add(batch.len()));
+            tracing::trace!(plugin = &*self.name, count = batch.len(), elapsed = ?started.elapsed(), "wrote batch");
+            self.retry.succeeded();
+            (Resolution::Done, true)
+        } else {
+            if let Some(quarantine) = &mut self.quarantine
+                && !outcome.rejections.is_empty()
+            {
+                quarantine.keep(&batch, &outcome.rejections).await;
             }
-            Err(error) => self.failed(batch.len(), error),
+            self.failed(outcome)
         };
         drop(batch);
         self.reader.resolve(resolution);
         ok
     }
 
-    async fn write_with_warnings(&mut self, batch: &heliograph_core::model::WriteBatch) -> Result<(), WriteError> {
+    async fn write_with_warnings(&mut self, batch: &WriteBatch) -> Outcome {
         let mut late = tokio::time::interval_at(Instant::now() + self.flush_interval, self.flush_interval);
         late.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut write = self.plugin.write(batch);
+        let mut write = std::pin::pin!(split::write(&mut *self.plugin, batch));
         loop {
             tokio::select! {
                 outcome = &mut write => return outcome,
@@ -232,16 +245,13 @@ impl RunningOutput {
     }
 
     /// Counts and logs a failed write; says what stays, and whether to go on with the next.
-    fn failed(&mut self, len: usize, error: WriteError) -> (Resolution, bool) {
+    fn failed(&mut self, outcome: Outcome) -> (Resolution, bool) {
         self.stats.write_errors.iter().for_each(Count::increment);
-        let (written, rejected) = (error.written.len(), error.rejected.len());
-        self.stats.written.iter().for_each(|count| count.add(written));
+        let rejected = outcome.rejected();
+        self.stats.written.iter().for_each(|count| count.add(outcome.written));
         self.stats.rejected.iter().for_each(|count| count.add(rejected));
-        let mut gone = vec![false; len];
-        error.written.iter().chain(&error.rejected).filter(|&&i| i < len).for_each(|&i| gone[i] = true);
-        let keep: Vec<usize> = (0..len).filter(|&i| !gone[i]).collect();
-        let progress = written + rejected > 0;
-        match error.retry_after {
+        let progress = outcome.written + rejected > 0;
+        match outcome.retry_after {
             Some(pause) if progress => self.retry.pause(pause),
             None if progress => self.retry.succeeded(),
             pause => drop(self.retry.failed(pause)),
@@ -255,18 +265,20 @@ impl RunningOutput {
             tracing::error!(
                 output = &*self.name,
                 rejected,
-                kept = keep.len(),
+                kept = outcome.keep.len(),
                 retry_in = retry_in.map(tracing::field::debug),
                 suppressed = (suppressed > 0).then_some(suppressed),
-                error = %Chain(&*error.source),
-                "error writing to {}", self.name
+                error = outcome.reason(),
+                "error writing to {}",
+                self.name
             );
         }
-        match keep.len() {
-            0 => (Resolution::Done, progress),
-            kept if kept == len => (Resolution::Keep, false),
-            _ => (Resolution::KeepSome(keep), progress),
-        }
+        let resolution = match outcome.keep {
+            keep if keep.is_empty() => Resolution::Done,
+            _ if !progress => Resolution::Keep,
+            keep => Resolution::KeepSome(keep),
+        };
+        (resolution, progress)
     }
 
     async fn connect_again(&mut self) -> bool {

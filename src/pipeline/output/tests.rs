@@ -3,7 +3,8 @@
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
-use heliograph_core::model::{Batch, Kind, SeriesBuilder, WriteBatch};
+use heliograph_core::error::WriteError;
+use heliograph_core::model::{Batch, Key, Kind, SeriesBuilder, Value};
 
 use super::*;
 use crate::journal::Journal;
@@ -58,6 +59,7 @@ fn plan(times: &Arc<Mutex<Vec<Instant>>>, answer: Answer) -> OutputPlan {
         flush_jitter: Duration::ZERO,
         batch_size: 10,
         retry: Policy::new(None, None, flush_interval),
+        quarantine: None,
         startup_errors: StartupErrorBehavior::default(),
         stats: OutputStats::default(),
     }
@@ -65,7 +67,10 @@ fn plan(times: &Arc<Mutex<Vec<Instant>>>, answer: Answer) -> OutputPlan {
 
 fn batch(times: std::ops::Range<i64>) -> Batch {
     let mut batch = Batch::new();
-    times.for_each(|time| batch.start(SeriesBuilder::new().start(b"m").build(), time, Kind::Untyped));
+    for time in times {
+        batch.start(SeriesBuilder::new().start(b"m").build(), time, Kind::Untyped);
+        batch.push_field(Key::fixed("v"), Value::Int(1));
+    }
     batch
 }
 
@@ -141,4 +146,32 @@ async fn after_a_success_the_backlog_follows_at_once() {
     let written = written.lock().unwrap_or_else(PoisonError::into_inner).clone();
     assert_eq!(written, (0..45).collect::<Vec<_>>());
     task.abort();
+}
+
+#[tokio::test]
+async fn what_is_refused_is_kept_aside_and_the_rest_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let (times, written) = (Arc::default(), Arc::new(Mutex::new(Vec::new())));
+    let seen = written.clone();
+    let mut plan = plan(&times, Box::new(move |_, metrics: &[i64]| {
+        if metrics.contains(&5) {
+            return Err(WriteError::reject_batch(metrics.len(), "400: five is not a number"));
+        }
+        seen.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(metrics);
+        Ok(())
+    }));
+    let clock = heliograph_core::clock::Clock::manual(0);
+    let figures = QuarantineStats::default();
+    plan.quarantine = Some(Quarantine::new(folder.path(), "outputs.scripted", 1 << 20, clock, figures.clone()));
+    let rejected = Count::default();
+    plan.stats.rejected.push(rejected.clone());
+    let (slot, output) = plan.split(Connected::Yes);
+    let (journal, mut readers) = Journal::start(None, vec![slot], 1).await.expect("nothing can fail in memory");
+    journal.append(batch(0..10));
+    let mut output = output(readers.remove(0));
+    output.flush().await;
+    assert_eq!(*written.lock().unwrap_or_else(PoisonError::into_inner), [0, 1, 2, 3, 4, 6, 7, 8, 9]);
+    assert_eq!((journal.waiting(), rejected.get(), figures.metrics.get()), (0, 1, 1));
+    let kept = std::fs::read_to_string(folder.path().join("outputs.scripted.influx")).expect("the file is there");
+    assert_eq!(kept, "# 1970-01-01T00:00:00Z outputs.scripted 400: five is not a number\nm v=1i 5\n");
 }

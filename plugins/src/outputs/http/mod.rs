@@ -12,8 +12,8 @@ use heliograph_core::error::{BoxError, StartError, WriteError};
 use heliograph_core::model::WriteBatch;
 use heliograph_core::plugin::{BuildContext, Output, OutputSpec};
 use heliograph_core::serialize::Serializer;
-use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
+use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 
 use crate::common::aws::{AwsOptions, CredentialSource, sign};
@@ -144,7 +144,13 @@ impl Http {
         }
         let error = status_error(response).await.into();
         if self.options.non_retryable_statuscodes.contains(&status.as_u16()) {
-            return Err(Failure::Reject(error));
+            let in_the_body =
+                [StatusCode::BAD_REQUEST, StatusCode::PAYLOAD_TOO_LARGE, StatusCode::UNPROCESSABLE_ENTITY];
+            return Err(if in_the_body.contains(&status) {
+                Failure::RejectContent(error)
+            } else {
+                Failure::Reject(error)
+            });
         }
         Err(Failure::Retry(error))
     }
@@ -188,6 +194,7 @@ impl Http {
         self.send(body).await.map_err(|failure| match failure {
             Failure::Retry(error) => WriteError::retry(error),
             Failure::Reject(error) => WriteError::reject(batch.len(), error),
+            Failure::RejectContent(error) => WriteError::reject_batch(batch.len(), error),
         })
     }
 
@@ -202,15 +209,17 @@ impl Http {
             };
             match sent {
                 Ok(()) => written.push(index),
-                Err(Failure::Reject(error)) => {
+                Err(Failure::Reject(error) | Failure::RejectContent(error)) => {
                     rejected.push(index);
                     last = Some(error);
                 }
-                Err(Failure::Retry(source)) => return Err(WriteError { written, rejected, retry_after: None, source }),
+                Err(Failure::Retry(source)) => {
+                    return Err(WriteError { written, rejected, ..WriteError::retry(source) });
+                }
             }
         }
         match last {
-            Some(source) => Err(WriteError { written, rejected, retry_after: None, source }),
+            Some(source) => Err(WriteError { written, rejected, ..WriteError::retry(source) }),
             None => Ok(()),
         }
     }
@@ -219,7 +228,10 @@ impl Http {
 /// What to do with metrics that did not arrive.
 enum Failure {
     Retry(BoxError),
+    /// For good, whatever the body is.
     Reject(BoxError),
+    /// For good, since something in the body is wrong: a part of it may be taken.
+    RejectContent(BoxError),
 }
 
 #[async_trait]
