@@ -11,6 +11,7 @@ use heliograph_core::error::{BoxError, Chain};
 use heliograph_core::model::{Batch, WriteBatch};
 use tokio::sync::watch;
 
+use super::codec;
 use super::log::{Limits, Log, Moment, Recovered, Segment, file_name};
 use super::segment::{Batches, Cursor, Next, Place, Records};
 use super::state::{JournalStats, Shared, Slot, Source, State};
@@ -45,6 +46,8 @@ pub struct Settings {
 #[derive(Clone)]
 pub struct Journal {
     shared: Arc<Shared>,
+    /// Longest record of a batch, in bytes.
+    record: u64,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -121,11 +124,17 @@ impl Journal {
         let shared = Arc::new(Shared::new(state, inputs, stats));
         let readers = (0..count).map(|index| Reader { shared: shared.clone(), index, place: None }).collect();
         let writer = Writer::new(shared.clone(), log, directory, limits, commit_interval, clock);
-        (Self { shared, thread: Arc::default() }, readers, writer)
+        (Self { shared, record: limits.record(), thread: Arc::default() }, readers, writer)
     }
 
     /// Appends a batch. One without metrics still carries its origin on.
-    pub fn append(&self, batch: Batch) {
+    pub fn append(&self, mut batch: Batch) {
+        // One record has to hold it.
+        if batch.len() > 1 && codec::longest(&batch) > self.record {
+            let rest = batch.split_off(batch.len() / 2);
+            self.append(batch);
+            return self.append(rest);
+        }
         let batch = Arc::new(batch);
         let mut guard = self.shared.lock();
         let state = &mut *guard;

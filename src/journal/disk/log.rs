@@ -31,6 +31,13 @@ pub struct Limits {
     pub sync: bool,
 }
 
+impl Limits {
+    /// Longest record of a batch: one that is longer would have no room beside others.
+    pub fn record(&self) -> u64 {
+        (self.size / 2).min(MAX_RECORD)
+    }
+}
+
 /// The time, on two clocks. Ages are told by the one that nobody can set.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Moment {
@@ -240,7 +247,7 @@ impl Log {
             put_batch(out, skipped, batch, &mut self.encoder);
         });
         let len = (active.buffer.len() - start) as u64;
-        if len > (self.limits.size / 2).min(MAX_RECORD) {
+        if len > self.limits.record() {
             active.buffer.truncate(start);
             self.encoder.clear();
             return Ok(false);

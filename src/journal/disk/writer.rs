@@ -178,8 +178,9 @@ impl Writer {
                     tracing::info!(plugin = "journal", "the journal is on the disk again");
                 }
                 if !oversized.is_empty() {
+                    // Batches are divided before they get here.
                     let count = oversized.len();
-                    tracing::error!(plugin = "journal", count, "batches larger than half of buffer_max_size are lost");
+                    tracing::error!(plugin = "journal", count, "metrics larger than half of buffer_max_size are lost");
                 }
             }
             Err(error) => {

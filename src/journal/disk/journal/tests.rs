@@ -235,6 +235,25 @@ async fn what_the_size_has_no_room_for_is_counted() {
 }
 
 #[tokio::test]
+async fn a_batch_that_one_record_cannot_hold_is_divided() {
+    let mut test = test(Limits { size: 4000, segment_size: 1000, ..LIMITS }, &["a"]);
+    let mut batch = Batch::new();
+    for time in 0..20 {
+        batch.start(SeriesBuilder::new().start(b"m").build(), time, Kind::Untyped);
+        let len = if time == 13 { 3000 } else { 150 };
+        batch.push_field(Key::fixed("v"), Value::Text(vec![b'x'; len].into()));
+    }
+    batch.origin = Some(Origin { input: 0, message: 7 });
+    test.journal.append(batch);
+    assert_eq!(test.safe(), 0);
+    test.commit();
+    assert_eq!(test.safe(), 7);
+    let mut next = test.restart(&test.disk, &["a"]);
+    // One metric is too large even alone, and nothing went for it.
+    assert_eq!(next.all(0).await, (0..20).filter(|&time| time != 13).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn a_damaged_segment_in_the_middle_is_skipped_and_kept_aside() {
     let test = &mut test(Limits { segment_size: 20_000, ..LIMITS }, &["a"]);
     for i in 0..300 {
