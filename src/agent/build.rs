@@ -146,6 +146,7 @@ impl Builder<'_> {
                 size: agent.buffer_max_size.bytes(),
                 segment_size: agent.segment_size(),
                 age: agent.buffer_max_age.positive(),
+                output_age: None,
                 sync: agent.buffer_disk_sync,
             },
             commit_interval: agent.buffer_commit_interval.to_std(),
@@ -265,6 +266,8 @@ impl Builder<'_> {
             };
             Quarantine::new(&directory, &context.name, max_size, self.surroundings.clock.clone(), figures)
         });
+        // The figure is there only where there is something to count.
+        let expired = options.metric_max_age.map(|_| stats.count(&series, "metrics_expired")).unwrap_or_default();
         Ok(OutputPlan {
             name: context.name.clone(),
             slot: OutputSlot {
@@ -273,8 +276,10 @@ impl Builder<'_> {
                 carried: WriteBatch::new(),
                 admit: Box::new(move |batch| admission.admit(batch)),
                 limit: metric_buffer_limit,
+                max_age: options.metric_max_age,
                 added: stats.count(&series, "metrics_added"),
                 dropped: self.both(&series, "metrics_dropped"),
+                expired,
                 size: stats.count(&series, "buffer_size"),
             },
             flush_interval,

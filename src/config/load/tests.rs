@@ -393,14 +393,13 @@ fn common_options() {
 #[test]
 fn options_of_outputs_that_are_ours() {
     let output = |text: &str| loaded(&[&format!("[[outputs.file]]\n{text}")]).outputs.remove(0);
-    let read = output("retry_initial = \"500ms\"\nretry_max = \"1m\"");
+    let read = output("retry_initial = \"500ms\"\nretry_max = \"1m\"\nmetric_max_age = \"1h\"");
+    assert_eq!(output("metric_max_age = \"0s\"").options.metric_max_age, None);
+    assert_eq!(read.options.metric_max_age.map(|age| age.as_secs()), Some(3600));
     let seconds = |duration: Option<std::time::Duration>| duration.map(|duration| duration.as_secs_f64());
     assert_eq!((seconds(read.options.retry_initial), seconds(read.options.retry_max)), (Some(0.5), Some(60.0)));
     read.section.finish_nothing().unwrap();
-    refused(
-        "[[outputs.file]]\nretry_max = \"0s\"",
-        expect![[r#"a.conf:2:13: outputs.file: option "retry_max" is 0s, but must be above zero"#]],
-    );
+    refused("[[outputs.file]]\nretry_max = \"-1s\"", expect![[r#"a.conf:2:13: outputs.file: option "retry_max" is -1s, but must not be negative"#]]);
     refused(
         "[[outputs.file]]\nretry_initial = \"soon\"",
         expect![[r#"a.conf:2:17: outputs.file: option "retry_initial": invalid duration "soon": unknown unit "soon""#]],

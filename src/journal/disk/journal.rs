@@ -4,17 +4,18 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use heliograph_core::clock::Clock;
 use heliograph_core::error::{BoxError, Chain};
 use heliograph_core::model::{Batch, WriteBatch};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::codec;
 use super::log::{Limits, Log, Moment, Recovered, Segment, file_name};
 use super::segment::{Batches, Cursor, Next, Place, Records};
-use super::state::{JournalStats, Shared, Slot, Source, State};
+use super::state::{Entry, JournalStats, Shared, Slot, Source, State};
 use super::storage::{self, Disk};
 use super::writer::Writer;
 use crate::journal::memory::{OutputSlot, Rest};
@@ -75,6 +76,8 @@ impl Journal {
         inputs: usize,
     ) -> Result<(Self, Vec<Reader>), BoxError> {
         let moment = Moment { wall: settings.clock.now(), steady: 0 };
+        let mut settings = settings;
+        settings.limits.output_age = outputs.iter().filter_map(|output| output.max_age).min();
         let (path, limits) = (settings.directory.clone(), settings.limits);
         let opened = tokio::task::spawn_blocking(move || -> Result<_, BoxError> {
             let directory = match storage::open(&path)? {
@@ -121,9 +124,9 @@ impl Journal {
         let state = State::new(slots, recovered.end, segments, disk);
         let count = state.slots.len();
         let Settings { directory, limits, commit_interval, stats, clock } = settings;
-        let shared = Arc::new(Shared::new(state, inputs, stats));
+        let shared = Arc::new(Shared::new(state, inputs, stats, clock));
         let readers = (0..count).map(|index| Reader { shared: shared.clone(), index, place: None }).collect();
-        let writer = Writer::new(shared.clone(), log, directory, limits, commit_interval, clock);
+        let writer = Writer::new(shared.clone(), log, directory, limits, commit_interval);
         (Self { shared, record: limits.record(), thread: Arc::default() }, readers, writer)
     }
 
@@ -136,12 +139,13 @@ impl Journal {
             return self.append(rest);
         }
         let batch = Arc::new(batch);
+        let now = self.shared.steady();
         let mut guard = self.shared.lock();
         let state = &mut *guard;
         let was_crowded = state.is_crowded();
         self.shared.stats.appended.add(batch.len());
         let is_empty = batch.is_empty();
-        state.push(batch);
+        state.push(now, batch);
         if !is_empty {
             state.slots.iter().for_each(|slot| slot.output.size.set(slot.waiting(state.last)));
             self.shared.appended.iter().for_each(tokio::sync::Notify::notify_one);
@@ -225,7 +229,7 @@ impl Journal {
         for slot in &mut state.slots {
             for entry in &state.tail {
                 if entry.place.position > durable.max(slot.read.position) {
-                    slot.admit(entry.place, &entry.batch);
+                    slot.admit(entry.place, entry.since, &entry.batch, None);
                 }
             }
             let OutputSlot { name, id, dropped, .. } = &slot.output;
@@ -265,10 +269,10 @@ fn place_outputs(outputs: Vec<OutputSlot>, recovered: &Recovered, segments: &[Se
         };
         let mut queue = Queue::new(usize::MAX);
         for (batch, part) in std::mem::take(&mut output.carried).into_parts() {
-            queue.push_apart(recovered.end.position.max(1), batch, part);
+            queue.push_apart(recovered.end.position.max(1), 0, batch, part);
         }
         output.size.set(queue.len());
-        slots.push(Slot { output, key, queue, read, offset, overflow: 0 });
+        slots.push(Slot { output, key, queue, read, offset, overflow: 0, expired: 0 });
     }
     for cursor in known {
         tracing::warn!(
@@ -302,6 +306,30 @@ impl Reader {
         std::mem::take(&mut self.shared.lock().slots[self.index].overflow)
     }
 
+    /// Drops what waits for longer than the output wants; returns how many metrics were dropped so since the last call.
+    pub fn expire(&mut self) -> usize {
+        let now = self.shared.steady();
+        let mut guard = self.shared.lock();
+        let state = &mut *guard;
+        if let Some(oldest) = state.slots[self.index].output.oldest(now) {
+            let expired = state.slots[self.index].queue.expire(oldest);
+            state.slots[self.index].expire(expired);
+            // Files that are too old as a whole need not be read.
+            while let Source::Disk(segment) = state.source(state.slots[self.index].read.position)
+                && segment.ended.is_some_and(|ended| ended < oldest)
+            {
+                state.slots[self.index].expire_to(segment.last);
+            }
+        }
+        let expired = std::mem::take(&mut state.slots[self.index].expired);
+        if expired > 0 {
+            state.slots[self.index].output.size.set(state.slots[self.index].waiting(state.last));
+            state.cursors_moved = true;
+            self.shared.advance(state);
+        }
+        expired
+    }
+
     /// The oldest `max` metrics, or fewer where the filters refuse most; [`Self::resolve`] says what became of them.
     pub async fn take(&mut self, max: usize) -> WriteBatch {
         let mut scanned = 0;
@@ -311,14 +339,16 @@ impl Reader {
             let reading = tokio::task::spawn_blocking(move || read(&*disk, place, segment, after, max));
             let Ok((place, found)) = reading.await else { break };
             self.place = place;
+            let now = self.shared.moment();
             let mut guard = self.shared.lock();
             let state = &mut *guard;
             let slot = &mut state.slots[self.index];
+            let oldest = slot.output.oldest(now.steady);
             for (place, batch) in found.batches {
                 scanned += batch.len();
                 // What was dropped meanwhile is counted already.
                 if place.position > slot.read.position {
-                    slot.admit(place, &batch);
+                    slot.admit(place, appended(&segment, &batch, now), &batch, oldest);
                 }
             }
             match found.end {
@@ -349,6 +379,7 @@ impl Reader {
 
     /// Reads what is in memory, up to `max` metrics; then the segment with what comes next, if that is not in memory.
     fn read_memory(&self, max: usize) -> Option<(Segment, Arc<dyn Disk>, u64)> {
+        let now = self.shared.steady();
         let mut guard = self.shared.lock();
         let state = &mut *guard;
         while state.slots[self.index].queue.waiting() < max {
@@ -356,7 +387,10 @@ impl Reader {
             let source = state.source(read);
             let slot = &mut state.slots[self.index];
             match source {
-                Source::Tail(index) => slot.admit(state.tail[index].place, &state.tail[index].batch),
+                Source::Tail(index) => {
+                    let Entry { place, since, batch } = &state.tail[index];
+                    slot.admit(*place, *since, batch, slot.output.oldest(now));
+                }
                 Source::Disk(segment) => return Some((segment, state.disk.clone()?, read)),
                 Source::Nothing => {
                     slot.read = state.last;
@@ -380,6 +414,15 @@ impl Reader {
         }
         self.shared.advance(state);
     }
+}
+
+/// When a batch of a segment was appended, on the steady clock, or somewhat later.
+fn appended(segment: &Segment, batch: &Batch, now: Moment) -> i64 {
+    segment.ended.unwrap_or_else(|| {
+        // When the agent before this one has ended nobody knows; the metrics' own times tell, between these two.
+        let newest = batch.iter().map(|metric| metric.time).max().unwrap_or(now.wall);
+        now.steady.saturating_sub(now.wall.saturating_sub(newest)).clamp(segment.born, segment.born.max(0))
+    })
 }
 
 /// What was read from a segment.

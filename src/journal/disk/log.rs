@@ -15,6 +15,8 @@ use super::storage::{Append, Disk};
 const WRITE_BYTES: usize = 256 << 10;
 /// Longest record, if the limits allow it.
 const MAX_RECORD: u64 = 256 << 20;
+/// No file is older than the format: its clock had not been set. 2023-11-01.
+const FORMAT_MADE: i64 = 1_698_796_800_000_000_000;
 const SUFFIX: &str = ".journal";
 const DAMAGED: &str = ".journal.damaged";
 
@@ -27,6 +29,8 @@ pub struct Limits {
     pub segment_size: u64,
     /// Age after which a segment goes.
     pub age: Option<Duration>,
+    /// The shortest age at which an output drops metrics: a segment is to tell how old its metrics are.
+    pub output_age: Option<Duration>,
     /// Wait for the disk at each commit.
     pub sync: bool,
 }
@@ -35,6 +39,12 @@ impl Limits {
     /// Longest record of a batch: one that is longer would have no room beside others.
     pub fn record(&self) -> u64 {
         (self.size / 2).min(MAX_RECORD)
+    }
+
+    /// How long a segment is written to: an eighth of the age, so that what goes is not much older than what stays.
+    fn span(&self) -> Option<Duration> {
+        let output = self.output_age.map(|age| (age / 8).max(Duration::from_secs(1)));
+        self.age.map(|age| age / 8).into_iter().chain(output).min()
     }
 }
 
@@ -61,7 +71,9 @@ pub struct Segment {
     /// Bytes it takes.
     file_bytes: u64,
     /// When it was begun, on the steady clock.
-    born: i64,
+    pub born: i64,
+    /// When the last of it was written; `None` for the newest one that was found at the start.
+    pub ended: Option<i64>,
     /// A reader found that it ends too early.
     damaged: bool,
 }
@@ -172,8 +184,12 @@ impl Log {
                 return recovered.damaged.push(name);
             }
         };
+        let mut born = self.born(&header);
         if let Some(before) = self.segments.back_mut() {
             before.last = header.previous;
+            // It is younger than the one before it, whatever the clocks say.
+            born = born.max(before.born);
+            before.ended = Some(born);
         }
         self.segments.push_back(Segment {
             sequence,
@@ -181,10 +197,18 @@ impl Log {
             last: header.before,
             bytes: size,
             file_bytes: size,
-            // A clock that was behind when it was begun, or is now, makes a segment younger, never older than it is.
-            born: self.now.steady - self.now.wall.saturating_sub(header.created).max(0),
+            born,
+            ended: None,
             damaged: false,
         });
+    }
+
+    /// When a segment that was found was begun. A clock that was not set when it was begun, or is behind now, makes it
+    /// younger, never older than it is.
+    fn born(&self, header: &Header) -> i64 {
+        let is_known = header.created > FORMAT_MADE;
+        let age = if is_known { self.now.wall.saturating_sub(header.created).max(0) } else { 0 };
+        self.now.steady - age
     }
 
     /// Finds the end of the newest segment, and the newest cursors.
@@ -288,6 +312,7 @@ impl Log {
         self.synced = self.appended;
         if let Some(segment) = self.segments.back_mut() {
             segment.last = self.appended;
+            segment.ended = Some(self.now.steady);
             segment.bytes = active.size;
             segment.file_bytes = active.size;
         }
@@ -392,10 +417,8 @@ impl Log {
 
     /// Sees to it that there is a segment to write to.
     fn prepare(&mut self, before: Place) -> io::Result<()> {
-        let aged = |segment: &Segment| {
-            // Eight steps to the limit of age, so that what goes is not much older than what stays.
-            self.limits.age.is_some_and(|age| (self.now.steady - segment.born) as u128 > age.as_nanos() / 8)
-        };
+        let age = |segment: &Segment| (self.now.steady - segment.born).max(0) as u128;
+        let aged = |segment: &Segment| self.limits.span().is_some_and(|span| age(segment) > span.as_nanos());
         let full = self.active.as_ref().is_some_and(|active| active.size >= self.limits.segment_size);
         if full || self.active.is_some() && self.segments.back().is_some_and(aged) {
             self.commit()?;
@@ -423,6 +446,7 @@ impl Log {
             bytes: 0,
             file_bytes: 0,
             born: self.now.steady,
+            ended: Some(self.now.steady),
             damaged: false,
         });
         Ok(())

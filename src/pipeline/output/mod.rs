@@ -65,8 +65,11 @@ pub struct RunningOutput {
     connected: bool,
     retry: Retry,
     quarantine: Option<Quarantine>,
-    /// For a line that can come with every batch.
+    /// For lines that can come with every batch.
     refusals: Throttle,
+    expiries: Throttle,
+    /// Metrics that were too old, since that was last told.
+    expired: usize,
 }
 
 /// How connecting at the start ended.
@@ -131,6 +134,8 @@ impl OutputPlan {
             retry: Retry::new(retry),
             quarantine,
             refusals: Throttle::new(),
+            expiries: Throttle::new(),
+            expired: 0,
         };
         (slot, running)
     }
@@ -181,6 +186,7 @@ impl RunningOutput {
                 "Metric buffer overflow; {overflow} metrics have been dropped"
             );
         }
+        self.expire();
         let waiting = self.reader.len();
         if waiting == 0 && self.retry.may_write() {
             // What failed before has gone meanwhile.
@@ -205,6 +211,7 @@ impl RunningOutput {
         if !self.connected && !self.connect_again().await {
             return false;
         }
+        self.expire();
         let batch = self.reader.take(self.batch_size).await;
         if batch.is_empty() {
             self.reader.resolve(Resolution::Done);
@@ -230,6 +237,15 @@ impl RunningOutput {
         drop(batch);
         self.reader.resolve(resolution);
         ok
+    }
+
+    /// Drops what is too old, and says so now and then.
+    fn expire(&mut self) {
+        self.expired += self.reader.expire();
+        if self.expired > 0 && self.expiries.admit().is_some() {
+            let count = std::mem::take(&mut self.expired);
+            tracing::warn!(plugin = &*self.name, count, "metrics that waited longer than metric_max_age were dropped");
+        }
     }
 
     async fn write_with_warnings(&mut self, batch: &WriteBatch) -> Outcome {

@@ -196,14 +196,17 @@ mod tests {
         quarantine.keep(&batch(), &[refused(&[0, 2, 3], "400: no\nsuch field"), refused(&[1], "too old")]).await;
         quarantine.keep(&batch(), &[refused(&[2], "not a number")]).await;
         assert_eq!((stats.metrics.get(), stats.errors.get()), (3, 0));
-        check(&path, expect![[r#"
+        check(
+            &path,
+            expect![[r#"
             # 2026-01-02T03:04:05Z outputs.http::a/b 400: no such field
             m,t=x\ y v=0u 0
             # 2026-01-02T03:04:05Z outputs.http::a/b too old
             m,t=x\ y v=1u 1
             # 2026-01-02T03:04:05Z outputs.http::a/b 400: no such field
             m,t=x\ y v=3u 3
-        "#]]);
+        "#]],
+        );
     }
 
     #[tokio::test]
@@ -220,10 +223,13 @@ mod tests {
         assert!(newest.contains("no 19") && !newest.contains("no 17"), "{newest}");
         // What is too large for a file alone is cut.
         quarantine.keep(&batch(), &[refused(&[0, 1, 3], &"x".repeat(80))]).await;
-        check(&quarantine.path, expect![[r#"
+        check(
+            &quarantine.path,
+            expect![[r#"
             # 2026-01-02T03:04:05Z outputs.http::a/b xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
             m,t=x\ y v=0u 0
-        "#]]);
+        "#]],
+        );
     }
 
     #[tokio::test]

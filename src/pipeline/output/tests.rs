@@ -43,8 +43,10 @@ fn slot() -> OutputSlot {
         carried: WriteBatch::new(),
         admit: Box::new(|batch| Some(batch.clone())),
         limit: 100,
+        max_age: None,
         added: Count::default(),
         dropped: vec![],
+        expired: Count::default(),
         size: Count::default(),
     }
 }
@@ -153,13 +155,16 @@ async fn what_is_refused_is_kept_aside_and_the_rest_goes_on() {
     let folder = tempfile::tempdir().expect("a folder for temporary files");
     let (times, written) = (Arc::default(), Arc::new(Mutex::new(Vec::new())));
     let seen = written.clone();
-    let mut plan = plan(&times, Box::new(move |_, metrics: &[i64]| {
-        if metrics.contains(&5) {
-            return Err(WriteError::reject_batch(metrics.len(), "400: five is not a number"));
-        }
-        seen.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(metrics);
-        Ok(())
-    }));
+    let mut plan = plan(
+        &times,
+        Box::new(move |_, metrics: &[i64]| {
+            if metrics.contains(&5) {
+                return Err(WriteError::reject_batch(metrics.len(), "400: five is not a number"));
+            }
+            seen.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(metrics);
+            Ok(())
+        }),
+    );
     let clock = heliograph_core::clock::Clock::manual(0);
     let figures = QuarantineStats::default();
     plan.quarantine = Some(Quarantine::new(folder.path(), "outputs.scripted", 1 << 20, clock, figures.clone()));

@@ -17,7 +17,11 @@ struct Test {
     readers: Vec<Reader>,
     writer: Writer,
     stats: JournalStats,
+    clock: Clock,
 }
+
+/// The wall clock at the first start.
+const NOW: i64 = 1_700_000_000_000_000_000;
 
 fn slot(name: &str) -> OutputSlot {
     OutputSlot {
@@ -26,8 +30,10 @@ fn slot(name: &str) -> OutputSlot {
         carried: WriteBatch::new(),
         admit: Box::new(|batch| Some(batch.clone())),
         limit: 100,
+        max_age: None,
         added: Count::default(),
         dropped: vec![Count::default()],
+        expired: Count::default(),
         size: Count::default(),
     }
 }
@@ -37,7 +43,11 @@ fn test(limits: Limits, outputs: &[&str]) -> Test {
 }
 
 fn start(disk: &FakeDisk, limits: Limits, outputs: Vec<OutputSlot>) -> Test {
-    let clock = Clock::manual(1_700_000_000_000_000_000);
+    start_at(NOW, disk, limits, outputs)
+}
+
+fn start_at(wall: i64, disk: &FakeDisk, limits: Limits, outputs: Vec<OutputSlot>) -> Test {
+    let clock = Clock::manual(wall);
     let stats = JournalStats::default();
     let settings = Settings {
         directory: PathBuf::new(),
@@ -47,12 +57,12 @@ fn start(disk: &FakeDisk, limits: Limits, outputs: Vec<OutputSlot>) -> Test {
         clock: clock.clone(),
     };
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-    let (log, recovered) = Log::open(shared.clone(), limits, Moment::default()).unwrap();
+    let (log, recovered) = Log::open(shared.clone(), limits, Moment { wall, steady: 0 }).unwrap();
     let (journal, readers, writer) = Journal::build(settings, Some((shared, log, recovered)), outputs, 1);
-    Test { disk: disk.clone(), limits, journal, readers, writer, stats }
+    Test { disk: disk.clone(), limits, journal, readers, writer, stats, clock }
 }
 
-const LIMITS: Limits = Limits { size: 1 << 20, segment_size: 2000, age: None, sync: true };
+const LIMITS: Limits = Limits { size: 1 << 20, segment_size: 2000, age: None, output_age: None, sync: true };
 
 impl Test {
     /// Appends metrics of these times, as one batch and one message.
@@ -251,6 +261,74 @@ async fn a_batch_that_one_record_cannot_hold_is_divided() {
     let mut next = test.restart(&test.disk, &["a"]);
     // One metric is too large even alone, and nothing went for it.
     assert_eq!(next.all(0).await, (0..20).filter(|&time| time != 13).collect::<Vec<_>>());
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Metrics of one batch an hour for ten hours, each of the time it came at; what is not in memory is read from files.
+async fn ten_hours(test: &mut Test) {
+    for _ in 0..10 {
+        let now = test.clock.now();
+        test.append_without_origin(now..now + 10);
+        test.commit();
+        test.journal.shared.lock().tail.clear();
+        tokio::time::advance(HOUR).await;
+        test.clock.advance(HOUR);
+    }
+}
+
+fn aged(name: &str, hours: u32) -> OutputSlot {
+    OutputSlot { max_age: Some(hours * HOUR), ..slot(name) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_output_drops_what_waits_for_too_long() {
+    let limits = Limits { output_age: Some(4 * HOUR), segment_size: 20_000, ..LIMITS };
+    let mut test = start(&FakeDisk::default(), limits, vec![aged("a", 4), slot("b")]);
+    ten_hours(&mut test).await;
+    // The last four came 1, 2, 3 and 4 hours ago, and each is in a file of its own.
+    assert_eq!((test.readers[0].expire(), test.readers[1].expire()), (60, 0));
+    let (a, b) = (test.all(0).await, test.all(1).await);
+    assert_eq!((a.len(), b.len(), a[0]), (40, 100, NOW + 6 * HOUR.as_nanos() as i64));
+    assert_eq!(test.readers[0].expire(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ages_go_on_over_a_restart() {
+    let limits = Limits { output_age: Some(4 * HOUR), segment_size: 20_000, ..LIMITS };
+    let mut test = start(&FakeDisk::default(), limits, vec![aged("a", 4)]);
+    ten_hours(&mut test).await;
+    let later = test.clock.now() + 2 * HOUR.as_nanos() as i64;
+    let mut next = start_at(later, &test.disk, limits, vec![aged("a", 4)]);
+    next.readers[0].expire();
+    let got = next.all(0).await;
+    // What came 5 hours ago is in a file that may have been written to until the next was begun, 4 hours ago; the newest
+    // file tells by its metrics.
+    assert_eq!((got.len(), got[0]), (30, NOW + 7 * HOUR.as_nanos() as i64));
+    assert_eq!(next.journal.shared.lock().slots[0].output.expired.get(), 70);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_makes_nothing_old() {
+    const YEARS: i64 = 1_000_000_000_000_000_000;
+    let limits = Limits { age: Some(20 * HOUR), output_age: Some(20 * HOUR), segment_size: 20_000, ..LIMITS };
+    for jump in [YEARS, -YEARS] {
+        let mut test = start(&FakeDisk::default(), limits, vec![aged("a", 20)]);
+        ten_hours(&mut test).await;
+        test.clock.set(test.clock.now() + jump);
+        ten_hours(&mut test).await;
+        // By the clock that nobody sets the first came twenty hours ago.
+        test.commit();
+        assert_eq!((test.readers[0].expire(), test.all(0).await.len()), (0, 200), "{jump}");
+    }
+    // A start with a clock that is behind, and one after the clock was behind.
+    for (first, second) in [(NOW, NOW - YEARS), (0, NOW)] {
+        let mut test = start_at(first, &FakeDisk::default(), limits, vec![aged("a", 20)]);
+        ten_hours(&mut test).await;
+        let mut next = start_at(second, &test.disk, limits, vec![aged("a", 20)]);
+        next.commit();
+        assert_eq!(next.all(0).await.len(), 100, "{first} and then {second}");
+    }
 }
 
 #[tokio::test]

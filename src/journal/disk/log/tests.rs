@@ -8,7 +8,7 @@ use super::*;
 use crate::journal::disk::fake::{EIO, ENOSPC, FakeDisk, Faults};
 use crate::journal::disk::segment::{Batches, Next};
 
-const LIMITS: Limits = Limits { size: 1 << 20, segment_size: 300, age: None, sync: true };
+const LIMITS: Limits = Limits { size: 1 << 20, segment_size: 300, age: None, output_age: None, sync: true };
 const START: Moment = Moment { wall: 1_700_000_000_000_000_000, steady: 0 };
 
 /// A batch of two metrics that tells its number.
