@@ -6,6 +6,7 @@ mod kit;
 mod cardinality;
 #[cfg(feature = "demo")]
 mod demo;
+mod disk_full;
 mod graphite;
 mod lifecycle;
 mod mqtt;

@@ -399,7 +399,10 @@ fn options_of_outputs_that_are_ours() {
     let seconds = |duration: Option<std::time::Duration>| duration.map(|duration| duration.as_secs_f64());
     assert_eq!((seconds(read.options.retry_initial), seconds(read.options.retry_max)), (Some(0.5), Some(60.0)));
     read.section.finish_nothing().unwrap();
-    refused("[[outputs.file]]\nretry_max = \"-1s\"", expect![[r#"a.conf:2:13: outputs.file: option "retry_max" is -1s, but must not be negative"#]]);
+    refused(
+        "[[outputs.file]]\nretry_max = \"-1s\"",
+        expect![[r#"a.conf:2:13: outputs.file: option "retry_max" is -1s, but must not be negative"#]],
+    );
     refused(
         "[[outputs.file]]\nretry_initial = \"soon\"",
         expect![[r#"a.conf:2:17: outputs.file: option "retry_initial": invalid duration "soon": unknown unit "soon""#]],
