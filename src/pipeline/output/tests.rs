@@ -5,9 +5,10 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use heliograph_core::error::WriteError;
 use heliograph_core::model::{Batch, Key, Kind, SeriesBuilder, Value};
+use proptest::prelude::*;
 
 use super::*;
-use crate::journal::Journal;
+use crate::journal::{Journal, disk};
 use crate::pipeline::stop;
 
 /// Answers a write: the number of the attempt, from 1 on, and the times of the metrics.
@@ -179,4 +180,117 @@ async fn what_is_refused_is_kept_aside_and_the_rest_goes_on() {
     assert_eq!((journal.waiting(), rejected.get(), figures.metrics.get()), (0, 1, 1));
     let kept = std::fs::read_to_string(folder.path().join("outputs.scripted.influx")).expect("the file is there");
     assert_eq!(kept, "# 1970-01-01T00:00:00Z outputs.scripted 400: five is not a number\nm v=1i 5\n");
+}
+
+/// What a backend does with a batch.
+#[derive(Debug, Clone)]
+enum Fate {
+    Takes,
+    Away,
+    /// Refuses the batch as a whole if it has a metric whose time is a multiple of this.
+    RefusesAll(i64),
+    /// Of each series takes so many, refuses every so-manieth of them, and leaves the rest.
+    Some([usize; 3], usize),
+}
+
+const SERIES: i64 = 3;
+
+impl Fate {
+    /// The answer to metrics of these times, and which of them arrived.
+    fn answer(&self, times: &[i64]) -> (Result<(), WriteError>, Vec<i64>) {
+        match self {
+            Self::Takes => (Ok(()), times.to_vec()),
+            Self::Away => (Err(WriteError::retry("away")), vec![]),
+            Self::RefusesAll(bad) if times.iter().any(|time| time % bad == 0) => {
+                (Err(WriteError::reject_batch(times.len(), "bad")), vec![])
+            }
+            Self::RefusesAll(_) => (Ok(()), times.to_vec()),
+            Self::Some(taken, refused) => {
+                let mut taken = *taken;
+                let mut error = WriteError::retry("busy");
+                for (index, time) in times.iter().enumerate() {
+                    let left = &mut taken[(time % SERIES) as usize];
+                    if *left > 0 {
+                        *left -= 1;
+                        let list = if index % refused == 0 { &mut error.rejected } else { &mut error.written };
+                        list.push(index);
+                    }
+                }
+                let arrived = error.written.iter().map(|&index| times[index]).collect();
+                (Err(error), arrived)
+            }
+        }
+    }
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![
+        Just(Fate::Takes),
+        Just(Fate::Away),
+        (2_i64..9).prop_map(Fate::RefusesAll),
+        (prop::array::uniform3(0_usize..5), 1_usize..5).prop_map(|(taken, refused)| Fate::Some(taken, refused)),
+    ]
+}
+
+/// Runs an output over a backend with these fates while metrics come in lots of these sizes; checks that each arrives once
+/// and in the order of its series, or is counted as refused.
+async fn deliver(journal: Option<disk::Settings>, lots: Vec<i64>, fates: Vec<Fate>) {
+    let arrived = Arc::new(Mutex::new(Vec::new()));
+    let (seen, mut fates) = (arrived.clone(), fates.into_iter());
+    let answer = move |_, times: &[i64]| {
+        let (answer, arrived) = fates.next().unwrap_or(Fate::Takes).answer(times);
+        seen.lock().unwrap_or_else(PoisonError::into_inner).extend(arrived);
+        answer
+    };
+    let mut plan = plan(&Arc::default(), Box::new(answer));
+    plan.slot.limit = usize::MAX;
+    let (written, rejected) = (Count::default(), Count::default());
+    plan.stats.written.push(written.clone());
+    plan.stats.rejected.push(rejected.clone());
+    let (slot, output) = plan.split(Connected::Yes);
+    let (journal, mut readers) = Journal::start(journal, vec![slot], 1).await.expect("a folder of our own");
+    let mut output = output(readers.remove(0));
+    let mut next = 0;
+    for lot in lots {
+        journal.append(batch(next..next + lot));
+        next += lot;
+        output.flush().await;
+        output.retry.last_chance();
+    }
+    while journal.waiting() > 0 {
+        output.flush().await;
+        output.retry.last_chance();
+    }
+    let arrived = arrived.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    assert_eq!((written.get(), written.get() + rejected.get()), (arrived.len() as i64, next));
+    for series in 0..SERIES {
+        let of_series: Vec<_> = arrived.iter().filter(|time| *time % SERIES == series).collect();
+        assert!(of_series.windows(2).all(|pair| pair[0] < pair[1]), "{of_series:?}");
+    }
+    journal.close().await;
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever a backend takes, refuses or leaves: nothing is lost, doubled or out of the order of its series.
+    #[test]
+    fn every_metric_arrives_once_or_is_counted(
+        lots in prop::collection::vec(0_i64..30, 1..12),
+        fates in prop::collection::vec(fate(), 0..40),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        runtime.block_on(async {
+            let folder = tempfile::tempdir().expect("a folder for temporary files");
+            let settings = disk::Settings {
+                directory: folder.path().to_owned(),
+                limits: disk::Limits { size: 1 << 20, segment_size: 300, age: None, output_age: None, sync: false },
+                commit_interval: Duration::ZERO,
+                stats: disk::JournalStats::default(),
+                clock: heliograph_core::clock::Clock::system(),
+            };
+            deliver(None, lots.clone(), fates.clone()).await;
+            deliver(Some(settings), lots, fates).await;
+        });
+    }
 }
