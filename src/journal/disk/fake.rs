@@ -17,6 +17,7 @@ struct World {
     safe_names: BTreeMap<String, usize>,
     faults: Faults,
     syncs: usize,
+    read: usize,
 }
 
 /// What does not work.
@@ -30,6 +31,8 @@ pub struct Faults {
     pub space: Option<usize>,
     /// Nothing can be changed.
     pub read_only: bool,
+    /// The disk has lost this file from this byte on.
+    pub lost: Option<(&'static str, usize)>,
 }
 
 #[derive(Clone, Default)]
@@ -55,6 +58,11 @@ impl FakeDisk {
 
     pub fn syncs(&self) -> usize {
         self.world().syncs
+    }
+
+    /// Bytes that were read.
+    pub fn read(&self) -> usize {
+        self.world().read
     }
 
     pub fn bytes(&self) -> usize {
@@ -103,7 +111,7 @@ impl FakeDisk {
         };
         let files = world.files.iter().map(|content| cut(content, choose)).collect();
         let faults = Faults::default();
-        Self(Arc::new(Mutex::new(World { files, safe_names: names.clone(), names, faults, syncs: 0 })))
+        Self(Arc::new(Mutex::new(World { files, safe_names: names.clone(), names, faults, syncs: 0, read: 0 })))
     }
 }
 
@@ -207,10 +215,16 @@ impl Append for FakeFile {
 
 impl ReadAt for FakeFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let world = self.disk.world();
+        let mut world = self.disk.world();
+        let lost = world.faults.lost.filter(|(name, _)| world.names.get(*name) == Some(&self.file));
+        let left = lost.map_or(usize::MAX, |(_, from)| from.saturating_sub(offset as usize));
+        if left == 0 {
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
         let rest = world.files[self.file].bytes.get(offset as usize..).unwrap_or_default();
-        let len = rest.len().min(buffer.len());
+        let len = rest.len().min(buffer.len()).min(left);
         buffer[..len].copy_from_slice(&rest[..len]);
+        world.read += len;
         Ok(len)
     }
 

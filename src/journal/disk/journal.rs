@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::codec;
-use super::log::{Limits, Log, Moment, Recovered, Segment, file_name};
+use super::log::{Limits, Log, Moment, Recovered, Segment, file_name, is_broken};
 use super::segment::{Batches, Cursor, Next, Place, Records};
 use super::state::{Entry, JournalStats, Shared, Slot, Source, State};
 use super::storage::{self, Disk};
@@ -483,8 +483,7 @@ fn read(
 
 /// A file that is gone or broken has no more; anything else may pass.
 fn end_of(error: io::Error) -> ReadEnd {
-    const EIO: i32 = 5;
-    if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(EIO) {
+    if error.kind() == io::ErrorKind::NotFound || is_broken(&error) {
         return ReadEnd::Segment;
     }
     ReadEnd::Failed(error)

@@ -8,7 +8,7 @@ use std::time::Duration;
 use heliograph_core::model::Batch;
 
 use super::codec::Encoder;
-use super::segment::{Cursor, HEADER, Header, Place, Record, Records, put_batch, put_cursors, put_record};
+use super::segment::{Cursor, HEADER, Header, HeaderError, Place, Record, Records, put_batch, put_cursors, put_record};
 use super::storage::{Append, Disk};
 
 /// Written to the file at a time, when a commit holds more.
@@ -19,6 +19,7 @@ const MAX_RECORD: u64 = 256 << 20;
 const FORMAT_MADE: i64 = 1_698_796_800_000_000_000;
 const SUFFIX: &str = ".journal";
 const DAMAGED: &str = ".journal.damaged";
+const NEWER: &str = ".journal.newer";
 
 /// How much the log may keep.
 #[derive(Clone, Copy, Debug)]
@@ -134,10 +135,12 @@ impl Log {
         let names = disk.names()?;
         let mut sequences: Vec<u64> = names.iter().filter_map(|name| name.strip_suffix(SUFFIX)?.parse().ok()).collect();
         sequences.sort_unstable();
+        // Numbers of files that were put aside are not given again.
+        let last = names.iter().filter_map(|name| name.split_once(SUFFIX)?.0.parse().ok()).max();
         let mut quarantined: Vec<_> = names.into_iter().filter(|name| name.ends_with(DAMAGED)).collect();
         quarantined.sort_unstable();
         let mut log = Self {
-            sequence: sequences.last().map_or(1, |last| last.saturating_add(1)),
+            sequence: last.map_or(1, |last: u64| last.saturating_add(1)),
             segments: VecDeque::new(),
             active: None,
             encoder: Encoder::default(),
@@ -174,13 +177,29 @@ impl Log {
             Ok((size, Ok(records))) => (size, records.header),
             // The power went before the header was written: nothing was ever safe in it.
             Ok((size, Err(_))) if size < HEADER as u64 => return drop(self.disk.remove(&name)),
+            Ok((_, Err(error @ HeaderError::Newer(_)))) => {
+                let kept = format!("{sequence:016}{NEWER}");
+                tracing::error!(
+                    plugin = "journal",
+                    file = name,
+                    kept,
+                    error = %error,
+                    "a file of the journal is kept as it is: that version can read it under its old name"
+                );
+                // Where names cannot be changed it is passed over all the same.
+                drop(self.disk.rename(&name, &kept));
+                return recovered.damaged.push(name);
+            }
             Ok((size, Err(error))) => {
-                tracing::error!(file = name, error = %error, "put aside a file of the journal");
+                tracing::error!(plugin = "journal", file = name, error = %error, "put aside a file of the journal");
                 self.quarantine(sequence, size);
                 return recovered.damaged.push(name);
             }
             Err(error) => {
-                tracing::error!(file = name, error = %error, "cannot read a file of the journal");
+                tracing::error!(plugin = "journal", file = name, error = %error, "cannot read a file of the journal");
+                if is_broken(&error) {
+                    self.quarantine(sequence, 0);
+                }
                 return recovered.damaged.push(name);
             }
         };
@@ -219,11 +238,16 @@ impl Log {
             let name = file_name(sequence);
             let Ok(Ok(mut records)) = self.disk.open(&name).and_then(Records::new) else { continue };
             let mut cursors = None;
+            let mut failed = None;
             loop {
                 match records.next(bytes) {
                     Ok(Record::Batch { .. }) => {}
                     Ok(Record::Cursors(found)) => cursors = Some(found),
-                    Ok(Record::End | Record::Damaged) | Err(_) => break,
+                    Ok(Record::End | Record::Damaged) => break,
+                    Err(error) => {
+                        failed = Some(error);
+                        break;
+                    }
                 }
             }
             if newest {
@@ -232,7 +256,20 @@ impl Log {
                 let segment = &mut self.segments[index];
                 segment.last = records.place;
                 segment.bytes = records.offset;
-                recovered.cut = bytes - records.offset;
+                let rest = bytes - records.offset;
+                if let Some(error) = failed {
+                    // It may be readable by other means: nothing is cut off.
+                    segment.damaged = true;
+                    tracing::error!(
+                        plugin = "journal",
+                        file = name,
+                        bytes = rest,
+                        error = %error,
+                        "cannot read the end of the journal: what is there is lost, and the file will be put aside"
+                    );
+                } else {
+                    recovered.cut = rest;
+                }
                 if recovered.cut > 0 && self.disk.truncate(&name, records.offset).is_ok() {
                     segment.file_bytes = records.offset;
                 }
@@ -279,7 +316,6 @@ impl Log {
         active.size += len;
         active.dirty = true;
         self.appended = place;
-        self.make_room();
         self.write_out(WRITE_BYTES)?;
         Ok(true)
     }
@@ -293,7 +329,6 @@ impl Log {
         put_record(&mut active.buffer, active.seed, active.size, |out| put_cursors(out, &cursors));
         active.size += (active.buffer.len() - start) as u64;
         active.dirty = true;
-        self.make_room();
         Ok(())
     }
 
@@ -452,14 +487,24 @@ impl Log {
         Ok(())
     }
 
-    /// Gives the buffer to the file if it holds more than this.
+    /// Gives the buffer to the file if it holds more than this; for what it takes there, the oldest goes.
     fn write_out(&mut self, more_than: usize) -> io::Result<()> {
-        let Some(active) = self.active.as_mut().filter(|active| active.buffer.len() > more_than) else { return Ok(()) };
+        if self.active.as_ref().is_none_or(|active| active.buffer.len() <= more_than) {
+            return Ok(());
+        }
+        self.make_room();
+        let Some(active) = self.active.as_mut() else { return Ok(()) };
         active.file.write(&active.buffer)?;
         active.buffer.clear();
         active.buffer.shrink_to(4 * WRITE_BYTES);
         Ok(())
     }
+}
+
+/// Whether the disk says that it has lost what was asked of it; anything else may pass.
+pub fn is_broken(error: &io::Error) -> bool {
+    const EIO: i32 = 5;
+    error.raw_os_error() == Some(EIO)
 }
 
 /// An output may be done with batches that are not on the disk yet. After a power cut their positions are given to

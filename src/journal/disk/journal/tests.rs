@@ -263,6 +263,25 @@ async fn a_batch_that_one_record_cannot_hold_is_divided() {
     assert_eq!(next.all(0).await, (0..20).filter(|&time| time != 13).collect::<Vec<_>>());
 }
 
+#[tokio::test]
+async fn a_file_that_the_disk_has_lost_is_skipped_and_put_aside() {
+    let test = &mut test(Limits { segment_size: 20_000, ..LIMITS }, &["a"]);
+    for i in 0..300 {
+        test.append(200 * i..200 * i + 200);
+        test.commit();
+    }
+    // The middle of one, and all of another.
+    for (file, from, most) in [("0000000000000003.journal", 10_000, 10_000), ("0000000000000002.journal", 0, 10_000)] {
+        test.disk.set_faults(Faults { lost: Some((file, from)), ..Faults::default() });
+        let mut next = test.restart(&test.disk, &["a"]);
+        let got = next.all(0).await;
+        let lost = next.readers[0].take_overflow();
+        assert_eq!((got.len() + lost, next.stats.lost.get()), (60_000, lost as i64));
+        assert!(lost > 1_000 && lost < most && got.windows(2).all(|pair| pair[0] < pair[1]), "{lost} lost");
+    }
+    assert!(test.disk.names().unwrap().contains(&"0000000000000002.journal.damaged".to_owned()));
+}
+
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Metrics of one batch an hour for ten hours, each of the time it came at; what is not in memory is read from files.
@@ -511,6 +530,7 @@ proptest! {
                         sync: (which == 2).then_some(EIO),
                         space: (which == 3).then(|| test.disk.bytes() + 100),
                         read_only: which == 4,
+                        lost: None,
                     }),
                     Step::PowerCut(choices) => {
                         let mut choices = choices.into_iter().cycle();
