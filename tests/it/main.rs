@@ -11,6 +11,7 @@ mod kill;
 mod lifecycle;
 mod mqtt;
 mod mqtt_delivery;
+mod outage;
 mod prometheus;
 mod remote_write;
 mod running_agent;
