@@ -136,10 +136,9 @@ impl Queue {
     /// Drops what was appended before this time, as long as nothing is in flight; returns how many metrics that were.
     pub fn expire(&mut self, before: i64) -> usize {
         let len = self.len;
-        while self.in_flight == 0
-            && let Some(entry) = self.entries.pop_front_if(|entry| entry.since < before)
-        {
-            self.len -= entry.rest.len();
+        if self.in_flight == 0 {
+            let fresh = self.entries.iter().position(|entry| entry.since >= before).unwrap_or(self.entries.len());
+            self.len -= self.entries.drain(..fresh).map(|entry| entry.rest.len()).sum::<usize>();
         }
         len - self.len
     }

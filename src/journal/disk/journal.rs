@@ -71,12 +71,11 @@ impl Journal {
     /// # Errors
     /// If another agent uses the folder. A folder that cannot be used otherwise is tried again and again.
     pub async fn start(
-        settings: Settings,
+        mut settings: Settings,
         outputs: Vec<OutputSlot>,
         inputs: usize,
     ) -> Result<(Self, Vec<Reader>), BoxError> {
         let moment = Moment { wall: settings.clock.now(), steady: 0 };
-        let mut settings = settings;
         settings.limits.output_age = outputs.iter().filter_map(|output| output.max_age).min();
         let (path, limits) = (settings.directory.clone(), settings.limits);
         let opened = tokio::task::spawn_blocking(move || -> Result<_, BoxError> {

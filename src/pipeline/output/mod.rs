@@ -85,6 +85,10 @@ pub enum Connected {
 /// Between the two attempts to connect at the start.
 const CONNECT_RETRY: Duration = Duration::from_secs(15);
 
+/// How long the last flush begins new writes, so that there is time left to close the connection in order: a journal on
+/// disk may hold more than can be written at the end.
+const LAST_FLUSH: Duration = Duration::from_secs(15);
+
 /// What woke the output up.
 enum Wake {
     Flush,
@@ -164,20 +168,23 @@ impl RunningOutput {
                     if matches!(wake, Wake::FlushNow) {
                         self.retry.hurry();
                     }
-                    self.flush().await;
+                    self.flush(|| stop.is_requested()).await;
                     due = Instant::now() + self.flush_interval + random.below(self.flush_jitter);
                 }
-                Wake::Retry => self.flush().await,
-                Wake::Appended => while self.reader.len() >= self.batch_size && self.write_batch().await {},
+                Wake::Retry => self.flush(|| stop.is_requested()).await,
+                Wake::Appended => {
+                    while self.reader.len() >= self.batch_size && !stop.is_requested() && self.write_batch().await {}
+                }
             }
         }
         self.retry.last_chance();
-        self.flush().await;
+        let last = Instant::now() + LAST_FLUSH;
+        self.flush(|| Instant::now() >= last).await;
         self.plugin.close().await;
     }
 
-    /// Writes what waits now, batch by batch, up to the first failure; nothing that comes meanwhile.
-    pub async fn flush(&mut self) {
+    /// Writes what waits now, batch by batch, up to the first failure or until it is to end; nothing that comes meanwhile.
+    async fn flush(&mut self, ends: impl Fn() -> bool) {
         let overflow = self.reader.take_overflow();
         if overflow > 0 {
             tracing::warn!(
@@ -193,7 +200,7 @@ impl RunningOutput {
             self.retry.succeeded();
         }
         for _ in 0..=waiting / self.batch_size {
-            if self.reader.is_empty() || !self.write_batch().await {
+            if self.reader.is_empty() || ends() || !self.write_batch().await {
                 break;
             }
         }

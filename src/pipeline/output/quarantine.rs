@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use super::split::Rejection;
 
-/// Longest answer of a backend that is kept.
+/// Longest answer of a backend that is kept, in characters.
 const ANSWER: usize = 1024;
 /// How long the disk may take before the output goes on without it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -136,9 +136,7 @@ impl Quarantine {
 
 /// An answer without line ends, cut to a length.
 fn one_line(answer: &str) -> String {
-    let mut line: String = answer.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    line.truncate(line.floor_char_boundary(ANSWER));
-    line
+    answer.chars().take(ANSWER).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Appends to the file; if it would become too large, it takes the place of the one before it.

@@ -43,7 +43,8 @@ pub async fn write(plugin: &mut dyn Output, batch: &WriteBatch) -> Outcome {
     let mut outcome = Outcome::default();
     let (mut writes, mut fruitless) = (0, 0);
     // The next part is the last of the list.
-    let mut parts = vec![0..batch.len()];
+    let whole = 0..batch.len();
+    let mut parts = vec![whole];
     while let Some(part) = parts.pop() {
         writes += 1;
         let Err(error) = plugin.write(&batch.slice(part.clone())).await else {

@@ -127,6 +127,45 @@ async fn retries_come_soon_and_then_more_rarely() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_backlog_does_not_hold_up_the_end() {
+    struct Slow(Arc<Mutex<(usize, bool)>>);
+
+    #[async_trait]
+    impl Output for Slow {
+        async fn connect(&mut self) -> Result<(), StartError> {
+            Ok(())
+        }
+
+        async fn write(&mut self, _: &WriteBatch) -> Result<(), WriteError> {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).0 += 1;
+            Ok(())
+        }
+
+        async fn close(&mut self) {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
+        }
+    }
+
+    let state = Arc::new(Mutex::new((0, false)));
+    let mut plan = plan(&Arc::default(), Box::new(busy));
+    plan.plugin = Box::new(Slow(state.clone()));
+    plan.slot.limit = usize::MAX;
+    let (slot, output) = plan.split(Connected::Yes);
+    let (journal, mut readers) = Journal::start(None, vec![slot], 1).await.expect("nothing can fail in memory");
+    journal.append(batch(0..1000));
+    let (stopper, stop) = stop::channel();
+    let (_flush, flush_now) = watch::channel(0);
+    let task = tokio::spawn(output(readers.remove(0)).run(stop, flush_now));
+    tokio::time::sleep(Duration::from_millis(4500)).await;
+    stopper.stop();
+    let begin = Instant::now();
+    task.await.expect("the output ends");
+    assert!(begin.elapsed() < Duration::from_secs(17), "{:?}", begin.elapsed());
+    assert_eq!((*state.lock().unwrap_or_else(PoisonError::into_inner), journal.waiting()), ((20, true), 800));
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_a_success_the_backlog_follows_at_once() {
     let written = Arc::new(Mutex::new(Vec::new()));
     let (times, seen) = (Arc::default(), written.clone());
@@ -175,7 +214,7 @@ async fn what_is_refused_is_kept_aside_and_the_rest_goes_on() {
     let (journal, mut readers) = Journal::start(None, vec![slot], 1).await.expect("nothing can fail in memory");
     journal.append(batch(0..10));
     let mut output = output(readers.remove(0));
-    output.flush().await;
+    output.flush(|| false).await;
     assert_eq!(*written.lock().unwrap_or_else(PoisonError::into_inner), [0, 1, 2, 3, 4, 6, 7, 8, 9]);
     assert_eq!((journal.waiting(), rejected.get(), figures.metrics.get()), (0, 1, 1));
     let kept = std::fs::read_to_string(folder.path().join("outputs.scripted.influx")).expect("the file is there");
@@ -254,11 +293,11 @@ async fn deliver(journal: Option<disk::Settings>, lots: Vec<i64>, fates: Vec<Fat
     for lot in lots {
         journal.append(batch(next..next + lot));
         next += lot;
-        output.flush().await;
+        output.flush(|| false).await;
         output.retry.last_chance();
     }
     while journal.waiting() > 0 {
-        output.flush().await;
+        output.flush(|| false).await;
         output.retry.last_chance();
     }
     let arrived = arrived.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -178,14 +178,19 @@ async fn a_refusal_is_tried_again_unless_listed() {
 
 #[tokio::test]
 async fn a_server_is_left_alone_for_as_long_as_it_asks() {
-    check(Options::default(), &["busy"], expect![[r#"
+    check(
+        Options::default(),
+        &["busy"],
+        expect![[r#"
         POST /in?db=x&y=%20
         content-length: 5
         content-type: text/plain; charset=utf-8
         user-agent: heliograph/1.2.3
         busy
 
-        written [], rejected []: "BASE/in" answered 429 Too Many Requests, wait 7s"#]]).await;
+        written [], rejected []: "BASE/in" answered 429 Too Many Requests, wait 7s"#]],
+    )
+    .await;
 }
 
 #[tokio::test]
