@@ -512,6 +512,8 @@ fn ids_depend_on_options_alone() {
     assert_eq!(id("[[inputs.cpu]]\na = 1\nb = \"x\""), id("[[inputs.cpu]]\nb = \"x\" # c\na = 1"));
     assert_ne!(id("[[inputs.cpu]]\na = 1"), id("[[inputs.mem]]\na = 1"));
     assert_ne!(id("[[inputs.cpu]]\na = 'x'"), id("[[inputs.cpu]]\na = \"x\""));
+    let output = |text: &str| plugin_id("outputs", &loaded(&[text]).outputs[0].section);
+    assert_eq!(output("[[outputs.file]]\na = 1\nretry_max = \"1m\""), output("[[outputs.file]]\na = 1"));
     // sha256("inputs.cpu\0" "a:1\0" "t.b:\"x\"\0")
     expect!["ac0c8717c46b231babd79bcd0eec5b858d11bcf9f01f3b269ea4c89d06869b3e"]
         .assert_eq(&id("[[inputs.cpu]]\nt = {b = \"x\"}\na = 1"));

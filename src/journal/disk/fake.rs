@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use super::storage::{Append, Disk, ReadAt};
 
 /// Clones are the same disk.
 #[derive(Clone, Default)]
-pub struct FakeDisk(Arc<Mutex<World>>);
+pub struct FakeDisk(Arc<(Mutex<World>, Condvar)>);
 
 #[derive(Default)]
 struct World {
@@ -18,6 +18,8 @@ struct World {
     faults: Faults,
     syncs: usize,
     read: usize,
+    /// Syncs wait until this is over.
+    held: bool,
 }
 
 /// What does not work.
@@ -49,7 +51,7 @@ const EROFS: i32 = 30;
 
 impl FakeDisk {
     fn world(&self) -> MutexGuard<'_, World> {
-        self.0.lock().unwrap()
+        self.0.0.lock().unwrap()
     }
 
     pub fn set_faults(&self, faults: Faults) {
@@ -58,6 +60,12 @@ impl FakeDisk {
 
     pub fn syncs(&self) -> usize {
         self.world().syncs
+    }
+
+    /// Lets every sync wait from now on, or no longer.
+    pub fn hold_syncs(&self, hold: bool) {
+        self.world().held = hold;
+        self.0.1.notify_all();
     }
 
     /// Bytes that were read.
@@ -111,7 +119,8 @@ impl FakeDisk {
         };
         let files = world.files.iter().map(|content| cut(content, choose)).collect();
         let faults = Faults::default();
-        Self(Arc::new(Mutex::new(World { files, safe_names: names.clone(), names, faults, syncs: 0, read: 0 })))
+        let world = World { files, safe_names: names.clone(), names, faults, ..World::default() };
+        Self(Arc::new((Mutex::new(world), Condvar::new())))
     }
 }
 
@@ -201,7 +210,7 @@ impl Append for FakeFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        let mut world = self.disk.world();
+        let mut world = self.disk.0.1.wait_while(self.disk.world(), |world| world.held).unwrap();
         world.syncs += 1;
         if let Some(error) = world.faults.sync {
             return Err(io::Error::from_raw_os_error(error));

@@ -433,6 +433,33 @@ async fn a_slow_disk_is_waited_for_and_one_that_hangs_is_not() {
 }
 
 #[tokio::test]
+async fn while_a_sync_takes_long_nothing_is_acknowledged_and_memory_is_bounded() {
+    let Test { disk, journal, writer, stats, .. } = test(LIMITS, &["a"]);
+    let thread = std::thread::spawn(|| writer.run());
+    disk.hold_syncs(true);
+    let mut appended = 0;
+    // The one who appends is to wait as soon as there is no room.
+    while journal.shared.lock().has_room() {
+        let mut batch = Batch::new();
+        for time in appended..appended + 500 {
+            batch.start(SeriesBuilder::new().start(b"m").build(), time, Kind::Untyped);
+        }
+        appended += 500;
+        batch.origin = Some(Origin { input: 0, message: appended as u64 });
+        journal.append(batch);
+    }
+    assert_eq!((appended, *journal.watermark(0).borrow(), stats.in_memory.get()), (20_000, 0, 0));
+    let waiting = tokio::time::timeout(Duration::from_millis(20), journal.ready()).await;
+    assert!(waiting.is_err(), "there is no room before the sync has ended");
+    disk.hold_syncs(false);
+    journal.ready().await;
+    journal.watermark(0).wait_for(|&safe| safe == appended as u64).await.unwrap();
+    journal.shared.lock().stop = true;
+    journal.shared.wake.notify_all();
+    thread.join().unwrap();
+}
+
+#[tokio::test]
 async fn a_real_folder_and_a_thread() {
     let folder = tempfile::tempdir().unwrap();
     let settings = || Settings {
