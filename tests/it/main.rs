@@ -14,6 +14,7 @@ mod mqtt;
 mod mqtt_delivery;
 mod outage;
 mod prometheus;
+mod quarantine;
 mod remote_write;
 mod running_agent;
 mod shipped_configs;
