@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use heliograph_core::model::{Key, Kind, Origin, SeriesBuilder, Value};
+use heliograph_core::model::{Key, Kind, Origin, SeriesBuilder, Value, WriteBatch};
 use heliograph_core::stats::Count;
 use proptest::prelude::*;
 
 use super::*;
 use crate::journal::disk::fake::{EIO, ENOSPC, FakeDisk, Faults};
+use crate::journal::queue::Resolution;
 
 struct Test {
     disk: FakeDisk,

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::journal::disk::fake::{EIO, ENOSPC, FakeDisk, Faults};
-use crate::journal::disk::segment::{Batches, Next};
+use crate::journal::disk::segment::{Batches, Next, Records};
 
 const LIMITS: Limits = Limits { size: 1 << 20, segment_size: 300, age: None, output_age: None, sync: true };
 const START: Moment = Moment { wall: 1_700_000_000_000_000_000, steady: 0 };
