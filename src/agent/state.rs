@@ -191,7 +191,9 @@ mod tests {
         let path = folder.path().join("state");
         StateFile::load(&path).unwrap().store(&States::default()).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "{}");
-        let error = StateFile { path: folder.path().join("no/state"), entries: BTreeMap::new() }.store(&States::default()).unwrap_err();
+        let error = StateFile { path: folder.path().join("no/state"), entries: BTreeMap::new() }
+            .store(&States::default())
+            .unwrap_err();
         assert!(error.to_string().starts_with("cannot write the state file"), "{error}");
     }
 

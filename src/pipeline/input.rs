@@ -70,8 +70,7 @@ impl RunningInput {
 
     /// Starts the plugin. `Err` if the agent must not run without it.
     async fn start(&mut self, clock: &Clock, sink: &mpsc::Sender<Batch>) -> Result<Started, BoxError> {
-        let mut accumulator =
-            self.accumulator(self.service_precision, clock, sink).with_states(self.states.clone());
+        let mut accumulator = self.accumulator(self.service_precision, clock, sink).with_states(self.states.clone());
         if let Some(delivery) = &self.delivery {
             accumulator = accumulator.with_delivery(delivery.clone());
         }

@@ -1,4 +1,4 @@
-//! The connection to the broker: a task of its own, since the client's poll loop must not be cancelled.
+//! A connection to the broker: a task of its own, since the client's poll loop must not be cancelled.
 //!
 //! It hands messages on in lots, so that a flood costs one wake-up per some hundred messages, and never waits for an
 //! acknowledgement: those come through the client's request channel.
@@ -7,150 +7,173 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::poll;
-use rumqttc::{
-    AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, Outgoing, Packet, Publish, QoS, StateError,
-    SubAck, SubscribeFilter, SubscribeReasonCode, Transport,
-};
+use heliograph_core::error::{BoxError, StartError};
+use heliograph_core::states::States;
+use heliograph_core::stats::Count;
+use heliograph_core::throttle::Throttle;
+use rumqttc::QoS;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
+use super::acknowledge::Handle;
+use super::client::{Client, Connected, Event, Failure, Message};
 use super::config::Settings;
-use super::legacy::accepts_3_1;
-use heliograph_core::error::{BoxError, StartError};
-use heliograph_core::stats::Count;
-use heliograph_core::throttle::Throttle;
+use super::deadline::{Deadlines, Overdue, passed};
+use super::grant;
+use super::session::Session;
 
 /// Messages that arrived together, on one connection.
 #[derive(Debug)]
 pub struct Lot {
-    /// Counts connections: an acknowledgement is good only for the one its message came by.
+    /// Which connection of the input.
+    pub connection: usize,
+    /// Number of the connection's life: an acknowledgement is good only for the one its message came by.
     pub epoch: u64,
-    pub messages: Vec<Publish>,
+    pub messages: Vec<Message>,
 }
 
 /// Messages in a lot at the most.
 pub const LOT: usize = 256;
 /// A connection that lived shorter counts as a failed attempt.
 const SHORT_LIVED: Duration = Duration::from_secs(1);
-/// Room for requests to the client, acknowledgements above all.
-const REQUESTS: usize = 1024;
+
+/// What all connections of an input have in common.
+#[derive(Clone)]
+pub struct Common {
+    pub settings: Arc<Settings>,
+    pub plugin: Arc<str>,
+    pub lots: mpsc::Sender<Lot>,
+    pub states: States,
+    /// Messages that the agent was too slow for.
+    pub overload: Count,
+    /// Connections after the first.
+    pub reconnects: Count,
+}
 
 /// The connection task's state.
 pub struct Connection {
-    settings: Arc<Settings>,
-    client: AsyncClient,
-    events: EventLoop,
-    lots: mpsc::Sender<Lot>,
+    common: Common,
+    /// Which of the input's connections it is, from 0.
+    number: usize,
+    client: Client,
+    session: Session,
     epoch: watch::Sender<u64>,
-    lot: Vec<Publish>,
-    /// When the answer to a ping must be here.
-    ping_due: Option<Instant>,
-    plugin: Arc<str>,
+    lot: Vec<Message>,
+    due: Deadlines,
+    /// Its silence was told, and no message has come since.
+    silence_told: bool,
+    /// The handler did not take the last lot in time.
+    congested: bool,
     dropped: Throttle,
-    /// Messages that the agent was too slow for.
-    overload: Count,
 }
 
 /// Why a connection ended.
 enum End {
     Stopped,
     Lost(BoxError),
+    /// It was given up, and why was told.
+    GivenUp,
 }
 
 impl Connection {
     /// Connects for the first time: every server once, in order.
-    pub async fn first(
-        settings: Arc<Settings>,
-        plugin: Arc<str>,
-        lots: mpsc::Sender<Lot>,
-        overload: Count,
-    ) -> Result<(Self, AsyncClient, watch::Receiver<u64>), StartError> {
-        let options = settings.client_options(&settings.servers[0]).map_err(StartError::Fatal)?;
-        let (client, events) = AsyncClient::new(options, REQUESTS);
+    pub async fn first(common: Common, number: usize) -> Result<(Self, Handle), StartError> {
+        let id = &common.settings.client_ids[number];
+        let (client, requests) = Client::new(&common.settings, id).map_err(StartError::Fatal)?;
         let (epoch, epochs) = watch::channel(0);
+        let session = Session::new(&common.settings, id, common.states.clone());
         let mut connection = Self {
-            settings,
-            client: client.clone(),
-            events,
-            lots,
+            common,
+            number,
+            client,
+            session,
             epoch,
             lot: Vec::new(),
-            ping_due: None,
-            plugin,
+            due: Deadlines::default(),
+            silence_told: false,
+            congested: false,
             dropped: Throttle::new(),
-            overload,
         };
         connection.connect().await?;
-        Ok((connection, client, epochs))
+        Ok((connection, Handle { requests, epochs }))
     }
 
     /// Tries every server once. The error is that of the last one.
     async fn connect(&mut self) -> Result<(), StartError> {
-        let settings = self.settings.clone();
+        let settings = self.common.settings.clone();
+        let patience = settings.options.connection_timeout.to_std();
+        let id = &settings.client_ids[self.number];
         let mut last = None;
         for server in &settings.servers {
             let failed =
                 |error: BoxError| -> BoxError { format!("cannot connect to {:?}: {error}", server.shown).into() };
-            match settings.client_options(server) {
-                Ok(options) => self.events.mqtt_options = options,
-                Err(error) => {
-                    last = Some(StartError::Fatal(failed(error)));
-                    continue;
-                }
+            if let Err(error) = self.client.aim(&settings, server, id, patience) {
+                last = Some(StartError::Fatal(failed(error)));
+                continue;
             }
-            let patience = settings.options.connection_timeout.to_std();
-            self.events.network_options.set_connection_timeout(patience.as_secs_f64().ceil() as u64);
-            match timeout(patience, self.events.poll()).await {
-                Ok(Ok(Event::Incoming(Packet::ConnAck(ack)))) => {
-                    tracing::info!(
-                        plugin = &*self.plugin,
-                        server = server.shown,
-                        session = ack.session_present,
-                        "Connected"
-                    );
-                    self.connected();
-                    return Ok(());
-                }
+            match timeout(patience, self.client.poll()).await {
+                Ok(Ok(Event::Connected(connected))) => match grant::check(&connected.terms, &settings) {
+                    Ok(()) => {
+                        tracing::info!(
+                            plugin = &*self.common.plugin,
+                            server = server.shown,
+                            session = connected.session,
+                            reason = connected.terms.reason,
+                            "Connected"
+                        );
+                        grant::warn(&connected.terms, &settings, &self.common.plugin);
+                        self.connected(&connected);
+                        return Ok(());
+                    }
+                    Err(problem) => {
+                        self.client.cut();
+                        last = Some(StartError::Fatal(failed(problem.into())));
+                    }
+                },
                 Ok(Ok(other)) => last = Some(StartError::Retry(failed(format!("unexpected {other:?}").into()))),
-                Ok(Err(ConnectionError::ConnectionRefused(code))) => {
-                    let why = match self.takes_only_3_1(patience).await {
-                        true => "the broker takes MQTT 3.1 only, which is not supported; it has to learn 3.1.1",
-                        false => refusal(code),
+                Ok(Err(Failure::Refused(reason))) => {
+                    // Asked once, before the first connection succeeds.
+                    let why = match *self.epoch.borrow() == 0 && self.client.takes_only_3_1(patience).await {
+                        true => "the broker takes MQTT 3.1 only, which is not supported; it has to learn 3.1.1".into(),
+                        false => reason,
                     };
                     last = Some(StartError::Fatal(failed(why.into())));
                 }
-                Ok(Err(error)) => last = Some(StartError::Retry(failed(describe(error)))),
+                Ok(Err(Failure::Lost(error))) => last = Some(StartError::Retry(failed(self.hint(error)))),
+                Ok(Err(Failure::Ended)) => last = Some(StartError::Retry(failed("the client has ended".into()))),
                 Err(_) => {
-                    self.events.clean();
-                    last = Some(StartError::Retry(failed(format!("no answer within {patience:?}").into())));
+                    self.client.cut();
+                    last = Some(StartError::Retry(failed(self.hint(format!("no answer within {patience:?}").into()))));
                 }
             }
         }
         Err(last.expect("there is at least one server, checked in Settings::new"))
     }
 
-    /// Asked once, before the first connection succeeds.
-    async fn takes_only_3_1(&mut self, patience: Duration) -> bool {
-        let options = &self.events.mqtt_options;
-        if *self.epoch.borrow() > 0 || !matches!(options.transport(), Transport::Tcp) {
-            return false;
+    /// A broker that does not know MQTT 5 answers in a way that a client of MQTT 5 takes for none.
+    fn hint(&self, error: BoxError) -> BoxError {
+        match (&self.client, error.to_string()) {
+            (Client::V5(_), text) if text.starts_with("closed by") || text.starts_with("no answer") => {
+                format!("{text}; does it speak MQTT 5?").into()
+            }
+            _ => error,
         }
-        let (host, port) = options.broker_address();
-        let address = format!("{host}:{port}");
-        let (clean, keep_alive) = (options.clean_session(), options.keep_alive());
-        accepts_3_1(&address, &options.client_id(), options.credentials(), clean, keep_alive, patience).await
     }
 
     /// What every new connection begins with.
-    fn connected(&mut self) {
+    fn connected(&mut self, connected: &Connected) {
+        let settings = &self.common.settings;
         self.epoch.send_modify(|epoch| *epoch += 1);
-        self.ping_due = None;
-        let filters = self.settings.options.topics.iter();
-        let filters: Vec<_> = filters.map(|topic| SubscribeFilter::new(topic.clone(), self.settings.qos)).collect();
-        if filters.is_empty() {
-            tracing::warn!(plugin = &*self.plugin, "no `topics` configured, nothing will arrive");
-        } else if let Err(error) = self.client.try_subscribe_many(filters) {
-            tracing::error!(plugin = &*self.plugin, error = %error, "cannot subscribe");
+        self.due = Deadlines::default();
+        self.congested = false;
+        self.session.begin(connected.session);
+        if settings.filters.is_empty() {
+            tracing::warn!(plugin = &*self.common.plugin, "no `topics` configured, nothing will arrive");
+            self.give_back();
+        } else if let Err(error) = self.client.subscribe(settings) {
+            tracing::error!(plugin = &*self.common.plugin, error = %error, "cannot subscribe");
+        } else {
+            self.due.grant = Some(Instant::now() + settings.options.connection_timeout.to_std());
         }
     }
 
@@ -163,27 +186,32 @@ impl Connection {
     async fn receive_and_reconnect(&mut self) {
         loop {
             let connected = Instant::now();
-            match self.receive().await {
+            let end = self.receive().await;
+            // From now on nothing is acknowledged.
+            self.epoch.send_modify(|epoch| *epoch += 1);
+            match end {
                 End::Stopped => return,
                 End::Lost(error) => {
-                    tracing::error!(plugin = &*self.plugin, error = %error, "connection lost");
+                    tracing::error!(plugin = &*self.common.plugin, error = %error, "connection lost");
                 }
+                End::GivenUp => {}
             }
             let mut pause = if connected.elapsed() < SHORT_LIVED { Duration::from_secs(1) } else { Duration::ZERO };
             loop {
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
-                    () = self.lots.closed() => return,
+                    () = self.common.lots.closed() => return,
                 }
                 match self.connect().await {
                     Ok(()) => break,
                     Err(error) => {
-                        let longest = self.settings.options.max_reconnect_interval.to_std();
+                        let longest = self.common.settings.options.max_reconnect_interval.to_std();
                         pause = (pause * 2).clamp(Duration::from_secs(1), longest.max(Duration::from_secs(1)));
-                        tracing::warn!(plugin = &*self.plugin, error = %error.cause(), retry_in = ?pause, "cannot reconnect");
+                        tracing::warn!(plugin = &*self.common.plugin, error = %error.cause(), retry_in = ?pause, "cannot reconnect");
                     }
                 }
             }
+            self.common.reconnects.increment();
         }
     }
 
@@ -192,15 +220,23 @@ impl Connection {
             let event = match self.next_event().await {
                 Ok(event) => event,
                 Err(End::Stopped) => return End::Stopped,
-                Err(End::Lost(error)) => {
-                    return if self.hand_on().await { End::Lost(error) } else { End::Stopped };
+                Err(end) => {
+                    self.salvage();
+                    return if self.hand_on().await { end } else { End::Stopped };
                 }
             };
             if !self.take(event).await {
                 return End::Stopped;
             }
-            // The client reads several packets at a time; what it holds already needs no poll.
-            while let Some(event) = self.events.state.events.pop_front() {
+            while let Some(event) = self.client.buffered() {
+                let event = match event {
+                    Ok(event) => event,
+                    Err(failure) => {
+                        self.client.cut();
+                        let end = ended(failure);
+                        return if self.hand_on().await { end } else { End::Stopped };
+                    }
+                };
                 if !self.take(event).await {
                     return End::Stopped;
                 }
@@ -208,28 +244,57 @@ impl Connection {
         }
     }
 
+    /// Takes the messages that came right before the end of the connection. The client may have acknowledged them.
+    fn salvage(&mut self) {
+        while let Some(event) = self.client.buffered() {
+            match event {
+                Ok(Event::Message(message)) => self.lot.push(message),
+                Ok(_) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
     /// The next event; before sleeping for it, what has arrived is handed on.
     async fn next_event(&mut self) -> Result<Event, End> {
-        let Self { events, lot, lots, epoch, ping_due, .. } = self;
+        let Self {
+            common: Common { settings, lots, .. },
+            number,
+            client,
+            lot,
+            epoch,
+            due,
+            silence_told,
+            congested,
+            ..
+        } = self;
+        let life = client.keepalive().map(|keepalive| {
+            let answer = settings.options.ping_timeout.positive();
+            keepalive + answer.unwrap_or(settings.options.connection_timeout.to_std())
+        });
+        let mut pass = |place: mpsc::Permit<'_, Lot>, lot: &mut Vec<Message>| {
+            *congested = false;
+            place.send(Lot { connection: *number, epoch: *epoch.borrow(), messages: std::mem::take(lot) });
+        };
         let outcome = {
-            let mut next = std::pin::pin!(events.poll());
+            let mut next = std::pin::pin!(client.poll());
             match poll!(&mut next) {
                 std::task::Poll::Ready(outcome) => Ok(outcome),
                 std::task::Poll::Pending => {
-                    // A full channel is not waited for here, or pings would stop: the lot just grows until it is.
-                    if !lot.is_empty()
-                        && let Ok(place) = lots.try_reserve()
-                    {
-                        place.send(Lot { epoch: *epoch.borrow(), messages: std::mem::take(lot) });
+                    if !lot.is_empty() {
+                        heard(settings, due, silence_told);
+                        // A full channel is not waited for here, or pings would stop: the lot just grows until it is.
+                        if let Ok(place) = lots.try_reserve() {
+                            pass(place, lot);
+                        }
                     }
-                    let pending = !lot.is_empty();
-                    let ping = ping_due.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+                    let first = due.first(life);
                     loop {
                         tokio::select! {
                             outcome = &mut next => break Ok(outcome),
-                            () = tokio::time::sleep_until(ping), if ping_due.is_some() => break Err(()),
-                            place = lots.reserve(), if pending && !lot.is_empty() => match place {
-                                Ok(place) => place.send(Lot { epoch: *epoch.borrow(), messages: std::mem::take(lot) }),
+                            what = passed(first) => break Err(what),
+                            place = lots.reserve(), if !lot.is_empty() => match place {
+                                Ok(place) => pass(place, lot),
                                 Err(_) => return Err(End::Stopped),
                             },
                             () = lots.closed(), if lot.is_empty() => return Err(End::Stopped),
@@ -239,128 +304,159 @@ impl Connection {
             }
         };
         match outcome {
-            Ok(Ok(event)) => Ok(event),
-            Ok(Err(ConnectionError::RequestsDone)) => Err(End::Stopped),
-            Ok(Err(error)) => {
-                self.recover(&error);
-                Err(End::Lost(describe(error)))
-            }
-            Err(()) => {
-                self.events.clean();
-                Err(End::Lost("pingresp not received, disconnecting".into()))
+            Ok(outcome) => outcome.map_err(ended),
+            Err(what) => {
+                self.client.cut();
+                Err(self.overdue(what))
             }
         }
     }
 
-    /// A broker whose session is older than this process releases QoS 2 messages that the client knows nothing of, and
-    /// the client gives up on each of them. It is told of them, so that the next connection gets past.
-    fn recover(&mut self, error: &ConnectionError) {
-        if let ConnectionError::MqttState(StateError::Unsolicited(packet)) = error {
-            let mut known = Publish::new("", QoS::ExactlyOnce, Vec::new());
-            known.pkid = *packet;
-            // It only marks the packet as received; with manual acknowledgements nothing is sent.
-            drop(self.events.state.handle_incoming_packet(Packet::Publish(known)));
-        }
-        self.events.state.events.clear();
+    fn overdue(&mut self, what: Overdue) -> End {
+        let options = &self.common.settings.options;
+        End::Lost(match what {
+            Overdue::Ping => "pingresp not received, disconnecting".into(),
+            Overdue::Grant => {
+                let patience = options.connection_timeout.to_std();
+                format!("no answer to the subscription within {patience:?}").into()
+            }
+            Overdue::Life => "the connection neither sends nor receives".into(),
+            Overdue::Message => {
+                let silence = options.silence_timeout.to_std();
+                let plugin = &*self.common.plugin;
+                match std::mem::replace(&mut self.silence_told, true) {
+                    false => {
+                        tracing::warn!(plugin, silence = ?silence, "no message within silence_timeout, connecting again")
+                    }
+                    true => tracing::debug!(plugin, silence = ?silence, "still no message, connecting again"),
+                }
+                return End::GivenUp;
+            }
+        })
     }
 
     /// Deals with an event; `false` if nobody wants messages any more.
     async fn take(&mut self, event: Event) -> bool {
-        if self.settings.options.client_trace {
-            tracing::debug!(plugin = &*self.plugin, event = ?event, "client event");
+        if self.common.settings.options.client_trace {
+            tracing::debug!(plugin = &*self.common.plugin, event = ?event, "client event");
         }
         match event {
-            Event::Incoming(Packet::Publish(publish)) => {
-                self.lot.push(publish);
+            Event::Message(message) => {
+                self.lot.push(message);
                 return self.lot.len() < LOT || self.hand_on().await;
             }
-            Event::Incoming(Packet::SubAck(ack)) => self.granted(&ack),
-            Event::Incoming(Packet::PingResp) => self.ping_due = None,
-            Event::Outgoing(Outgoing::PingReq) => {
-                let patience = self.settings.options.ping_timeout.positive();
-                self.ping_due = patience.map(|patience| Instant::now() + patience);
+            Event::Granted(results, reason) => {
+                grant::tell(&results, reason.as_deref(), &self.common.settings, &self.common.plugin);
+                self.due.grant = None;
+                self.due.message = silence_due(&self.common.settings);
+                self.give_back();
             }
-            Event::Outgoing(Outgoing::Disconnect) => return false,
-            _ => {}
+            Event::Unsubscribed(stays) => {
+                if let Some(filter) = self.session.given_back(stays.is_some()) {
+                    let plugin = &*self.common.plugin;
+                    match stays {
+                        None => tracing::info!(plugin, filter, "unsubscribed a filter that is no longer in `topics`"),
+                        Some(reason) => {
+                            tracing::warn!(
+                                plugin,
+                                filter,
+                                reason,
+                                "the broker keeps a filter that is no longer in `topics`"
+                            );
+                        }
+                    }
+                }
+                self.give_back();
+            }
+            Event::PingAnswered => self.due.ping = None,
+            Event::PingSent => {
+                let patience = self.common.settings.options.ping_timeout.positive();
+                self.due.ping = patience.map(|patience| Instant::now() + patience);
+            }
+            Event::Goodbye => return false,
+            Event::Connected(_) | Event::Other => {}
         }
         true
     }
 
-    fn granted(&self, ack: &SubAck) {
-        for (code, filter) in ack.return_codes.iter().zip(&self.settings.options.topics) {
-            match code {
-                SubscribeReasonCode::Failure => {
-                    tracing::error!(
-                        plugin = &*self.plugin,
-                        filter,
-                        "the broker refuses the subscription; nothing will arrive for it"
-                    );
-                }
-                SubscribeReasonCode::Success(granted) if *granted != self.settings.qos => {
-                    tracing::warn!(plugin = &*self.plugin, filter, granted = ?granted, "the broker grants a lower quality of service");
-                }
-                SubscribeReasonCode::Success(_) => {}
-            }
+    /// Gives the next filter back that the session has and nobody wants.
+    fn give_back(&mut self) {
+        let Some(filter) = self.session.next_gone() else { return };
+        if let Err(error) = self.client.unsubscribe(filter) {
+            tracing::warn!(plugin = &*self.common.plugin, filter, error = %error, "cannot unsubscribe");
         }
     }
 
     /// Hands what has arrived to the handler; `false` if that is gone.
     ///
     /// While the handler is busy this waits, and with it the reading of the socket: the broker is slowed down. It does not
-    /// wait longer than the connection can stand without a ping; messages of QoS 0 that find no room then are dropped and
-    /// counted in the log, those of QoS 1 and 2 are bounded by the broker's own window.
+    /// wait longer than the connection can stand without a ping. Then messages of QoS 0 that find no room are dropped, with
+    /// an error and a count. Those that wait for our acknowledgement are bounded by the broker's own window, so reading goes
+    /// on and pings with it; others hold the reading up again, for a shorter time.
     async fn hand_on(&mut self) -> bool {
+        let Self { common: Common { settings, lots, .. }, due, silence_told, .. } = self;
         if self.lot.is_empty() {
-            return !self.lots.is_closed();
+            return !lots.is_closed();
         }
-        let keepalive = self.settings.options.keepalive.positive();
-        let patience = keepalive.map_or(Duration::from_secs(3600), |keepalive| keepalive / 2);
-        match timeout(patience, self.lots.reserve()).await {
+        heard(settings, due, silence_told);
+        let keepalive = self.client.keepalive().unwrap_or(Duration::from_secs(3600));
+        let patience = match (self.congested, settings.options.persistent_session) {
+            (false, _) => keepalive / 2,
+            (true, true) => Duration::ZERO,
+            (true, false) => keepalive / 8,
+        };
+        let place = timeout(patience, self.common.lots.reserve()).await;
+        match place {
             Ok(Ok(place)) => {
                 let messages = std::mem::replace(&mut self.lot, Vec::with_capacity(LOT));
-                place.send(Lot { epoch: *self.epoch.borrow(), messages });
+                place.send(Lot { connection: self.number, epoch: *self.epoch.borrow(), messages });
+                self.congested = false;
                 true
             }
             Ok(Err(_)) => false,
             Err(_) => {
-                let before = self.lot.len();
-                self.lot.retain(|message| message.qos != QoS::AtMostOnce);
-                let count = before - self.lot.len();
-                self.overload.add(count);
-                if count > 0
-                    && let Some(suppressed) = self.dropped.admit()
-                {
-                    tracing::error!(
-                        plugin = &*self.plugin,
-                        count,
-                        suppressed,
-                        "messages of QoS 0 dropped: the agent does not keep up"
-                    );
-                }
+                drop(place);
+                self.drop_unacknowledged();
                 true
             }
         }
     }
-}
 
-fn refusal(code: ConnectReturnCode) -> &'static str {
-    match code {
-        ConnectReturnCode::Success => "connection accepted",
-        ConnectReturnCode::RefusedProtocolVersion => "the broker refuses: unacceptable protocol version",
-        ConnectReturnCode::BadClientId => "the broker refuses: identifier rejected; check `client_id`",
-        ConnectReturnCode::ServiceUnavailable => "the broker refuses: server unavailable",
-        ConnectReturnCode::BadUserNamePassword => "the broker refuses: bad user name or password",
-        ConnectReturnCode::NotAuthorized => "the broker refuses: not authorized",
+    /// Drops what nobody will send again. While the handler stays busy only the newest message can be one.
+    fn drop_unacknowledged(&mut self) {
+        let before = self.lot.len();
+        if !std::mem::replace(&mut self.congested, true) {
+            self.lot.retain(|message| message.qos != QoS::AtMostOnce);
+        } else if self.lot.last().is_some_and(|message| message.qos == QoS::AtMostOnce) {
+            self.lot.pop();
+        }
+        let count = before - self.lot.len();
+        self.common.overload.add(count);
+        if count > 0
+            && let Some(suppressed) = self.dropped.admit()
+        {
+            let plugin = &*self.common.plugin;
+            tracing::error!(plugin, count, suppressed, "messages of QoS 0 dropped: the agent does not keep up");
+        }
     }
 }
 
-/// The client prints some causes as debug structures; this is what an operator can read.
-fn describe(error: ConnectionError) -> BoxError {
-    match error {
-        ConnectionError::Io(error) | ConnectionError::MqttState(StateError::Io(error)) => error.into(),
-        ConnectionError::MqttState(StateError::ConnectionAborted) => "closed by the broker".into(),
-        ConnectionError::MqttState(StateError::AwaitPingResp) => "pingresp not received, disconnecting".into(),
-        ConnectionError::NetworkTimeout => "no answer in time".into(),
-        other => other.into(),
+fn ended(failure: Failure) -> End {
+    match failure {
+        Failure::Ended => End::Stopped,
+        Failure::Refused(reason) => End::Lost(reason.into()),
+        Failure::Lost(error) => End::Lost(error),
     }
+}
+
+/// Messages have come.
+fn heard(settings: &Settings, due: &mut Deadlines, silence_told: &mut bool) {
+    *silence_told = false;
+    if due.message.is_some() {
+        due.message = silence_due(settings);
+    }
+}
+
+fn silence_due(settings: &Settings) -> Option<Instant> {
+    settings.options.silence_timeout.positive().map(|silence| Instant::now() + silence)
 }
