@@ -9,6 +9,7 @@ mod demo;
 mod graphite;
 mod lifecycle;
 mod mqtt;
+mod mqtt5;
 mod mqtt_delivery;
 mod prometheus;
 mod remote_write;

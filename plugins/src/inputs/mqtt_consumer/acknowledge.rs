@@ -28,10 +28,15 @@ pub struct Handle {
     pub requests: Requests,
     /// Number of the connection's life; it changes when one begins and when it ends.
     pub epochs: watch::Receiver<u64>,
+    pub waiting: Queue,
 }
 
+/// Messages of a connection that wait for their acknowledgement, in order of arrival.
+#[derive(Clone, Default)]
+pub struct Queue(Arc<Mutex<VecDeque<Waiting>>>);
+
 struct Link {
-    waiting: Arc<Mutex<VecDeque<Waiting>>>,
+    waiting: Queue,
     /// The most that has waited at a time: what the broker sends without an acknowledgement, once it has come to that.
     window: usize,
     epoch: u64,
@@ -49,8 +54,8 @@ impl Acknowledge {
     pub fn new(settings: &Settings, delivery: Delivery, handles: Vec<Handle>, stopping: watch::Receiver<bool>) -> Self {
         let window = settings.window.map_or(LEAST_WINDOW, usize::from).min(LEAST_WINDOW);
         let start = |handle: Handle| {
-            let waiting = Arc::new(Mutex::new(VecDeque::new()));
-            tokio::spawn(send(waiting.clone(), delivery.watermark.clone(), handle));
+            let waiting = handle.waiting.clone();
+            tokio::spawn(send(delivery.watermark.clone(), handle));
             Link { waiting, window, epoch: 0 }
         };
         let links = handles.into_iter().map(start).collect();
@@ -61,7 +66,7 @@ impl Acknowledge {
     pub fn note(&mut self, connection: usize, epoch: u64, number: u64, message: &Message) {
         let Some(link) = self.links.get(connection) else { return };
         if message.qos != QoS::AtMostOnce {
-            lock(&link.waiting).push_back(Waiting { message: number, epoch, packet: message.packet, qos: message.qos });
+            link.waiting.lock().push_back(Waiting { message: number, epoch, packet: message.packet, qos: message.qos });
         }
     }
 
@@ -69,7 +74,7 @@ impl Acknowledge {
     /// acknowledged: to wait for company then is no use.
     pub fn handed_on(&mut self, connection: usize, epoch: u64) {
         let Some(link) = self.links.get_mut(connection) else { return };
-        let waiting = lock(&link.waiting).len();
+        let waiting = link.waiting.lock().len();
         if epoch != link.epoch {
             // A broker that was restarted may be another one.
             (link.epoch, link.window) = (epoch, link.window.min(LEAST_WINDOW));
@@ -97,11 +102,11 @@ impl Acknowledge {
 ///
 /// A message of an earlier connection is passed over: its packet number means nothing any more, and the broker sends it
 /// again.
-async fn send(waiting: Arc<Mutex<VecDeque<Waiting>>>, mut watermark: watch::Receiver<u64>, handle: Handle) {
-    let Handle { requests, mut epochs } = handle;
+async fn send(mut watermark: watch::Receiver<u64>, handle: Handle) {
+    let Handle { requests, mut epochs, waiting } = handle;
     while watermark.changed().await.is_ok() {
         let safe = *watermark.borrow_and_update();
-        while let Some(next) = next_safe(&waiting, safe) {
+        while let Some(next) = waiting.next(safe) {
             if next.epoch != *epochs.borrow() {
                 continue;
             }
@@ -115,11 +120,101 @@ async fn send(waiting: Arc<Mutex<VecDeque<Waiting>>>, mut watermark: watch::Rece
     }
 }
 
-fn next_safe(waiting: &Mutex<VecDeque<Waiting>>, safe: u64) -> Option<Waiting> {
-    let mut waiting = lock(waiting);
-    if waiting.front()?.message <= safe { waiting.pop_front() } else { None }
+impl Queue {
+    /// Whether the broker waits for nothing from us.
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    /// The next one, if it is safe.
+    fn next(&self, safe: u64) -> Option<Waiting> {
+        let mut waiting = self.lock();
+        if waiting.front()?.message <= safe { waiting.pop_front() } else { None }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Waiting>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-fn lock(waiting: &Mutex<VecDeque<Waiting>>) -> MutexGuard<'_, VecDeque<Waiting>> {
-    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use bytes::Bytes;
+    use heliograph_core::accumulator::Hurry;
+
+    use super::*;
+    use crate::common::tls::TlsClientOptions;
+    use crate::inputs::mqtt_consumer::client::Client;
+    use crate::inputs::mqtt_consumer::options::MqttConsumerOptions;
+
+    /// One connection that lets through what is safe; how often was it in a hurry?
+    struct Bench {
+        acknowledge: Acknowledge,
+        hurried: Arc<AtomicUsize>,
+        safe: watch::Sender<u64>,
+        waiting: Queue,
+        number: u64,
+        // Keeps what the tasks listen to.
+        _epoch: watch::Sender<u64>,
+        _client: Client,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let settings = Settings::new(MqttConsumerOptions::default(), TlsClientOptions::default()).unwrap();
+            let (client, requests) = Client::new(&settings, "me").unwrap();
+            let ((epoch, epochs), (safe, watermark)) = (watch::channel(1), watch::channel(0));
+            let hurried = Arc::new(AtomicUsize::new(0));
+            let count = hurried.clone();
+            let hurry = Hurry::new(move || _ = count.fetch_add(1, Ordering::Relaxed));
+            let waiting = Queue::default();
+            let handle = Handle { requests, epochs, waiting: waiting.clone() };
+            let delivery = Delivery { input: 0, watermark, hurry };
+            let acknowledge = Acknowledge::new(&settings, delivery, vec![handle], watch::channel(false).1);
+            Self { acknowledge, hurried, safe, waiting, number: 0, _epoch: epoch, _client: client }
+        }
+
+        /// A lot of so many messages; true if that made it hurry.
+        fn lot(&mut self, messages: usize) -> bool {
+            let before = self.hurried.load(Ordering::Relaxed);
+            for _ in 0..messages {
+                self.number += 1;
+                let (topic, payload) = (Bytes::new(), Bytes::new());
+                let (packet, qos) = (self.number as u16, QoS::AtLeastOnce);
+                let message = Message { topic, payload, packet, qos, retain: false, properties: None };
+                self.acknowledge.note(0, 1, self.number, &message);
+            }
+            self.acknowledge.handed_on(0, 1);
+            self.hurried.load(Ordering::Relaxed) > before
+        }
+
+        async fn all_safe(&self) {
+            self.safe.send_replace(self.number);
+            while !self.waiting.is_empty() {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_window_hurries() {
+        let mut bench = Bench::new();
+        assert!(!bench.lot(1), "one message now and then waits for company");
+        bench.all_safe().await;
+        assert!(bench.lot(20), "the broker may send no more than these");
+        bench.all_safe().await;
+        assert!(!bench.lot(15), "it has shown that it can send 20");
+        assert!(bench.lot(5));
+    }
+
+    #[tokio::test]
+    async fn messages_of_a_connection_that_has_ended_are_passed_over() {
+        let mut bench = Bench::new();
+        bench.lot(3);
+        bench._epoch.send_replace(2);
+        bench.all_safe().await;
+        assert!(bench.waiting.is_empty());
+    }
 }

@@ -15,7 +15,7 @@ use rumqttc::QoS;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
-use super::acknowledge::Handle;
+use super::acknowledge::{Handle, Queue};
 use super::client::{Client, Connected, Event, Failure, Message};
 use super::config::Settings;
 use super::deadline::{Deadlines, Overdue, passed};
@@ -57,6 +57,7 @@ pub struct Connection {
     number: usize,
     client: Client,
     session: Session,
+    waiting: Queue,
     epoch: watch::Sender<u64>,
     lot: Vec<Message>,
     due: Deadlines,
@@ -87,6 +88,7 @@ impl Connection {
             number,
             client,
             session,
+            waiting: Queue::default(),
             epoch,
             lot: Vec::new(),
             due: Deadlines::default(),
@@ -95,7 +97,8 @@ impl Connection {
             dropped: Throttle::new(),
         };
         connection.connect().await?;
-        Ok((connection, Handle { requests, epochs }))
+        let waiting = connection.waiting.clone();
+        Ok((connection, Handle { requests, epochs, waiting }))
     }
 
     /// Tries every server once. The error is that of the last one.
@@ -221,7 +224,7 @@ impl Connection {
                 Ok(event) => event,
                 Err(End::Stopped) => return End::Stopped,
                 Err(end) => {
-                    self.salvage();
+                    let end = self.salvage().unwrap_or(end);
                     return if self.hand_on().await { end } else { End::Stopped };
                 }
             };
@@ -244,30 +247,23 @@ impl Connection {
         }
     }
 
-    /// Takes the messages that came right before the end of the connection. The client may have acknowledged them.
-    fn salvage(&mut self) {
+    /// Takes the messages that came right before the end of the connection, since the client may have acknowledged them.
+    /// If one of them would have ended it too, that is what happened first.
+    fn salvage(&mut self) -> Option<End> {
         while let Some(event) = self.client.buffered() {
             match event {
                 Ok(Event::Message(message)) => self.lot.push(message),
                 Ok(_) => {}
-                Err(_) => return,
+                Err(failure) => return Some(ended(failure)),
             }
         }
+        None
     }
 
     /// The next event; before sleeping for it, what has arrived is handed on.
     async fn next_event(&mut self) -> Result<Event, End> {
-        let Self {
-            common: Common { settings, lots, .. },
-            number,
-            client,
-            lot,
-            epoch,
-            due,
-            silence_told,
-            congested,
-            ..
-        } = self;
+        let Self { common, number, client, waiting, epoch, lot, due, silence_told, congested, .. } = self;
+        let Common { settings, lots, .. } = common;
         let life = client.keepalive().map(|keepalive| {
             let answer = settings.options.ping_timeout.positive();
             keepalive + answer.unwrap_or(settings.options.connection_timeout.to_std())
@@ -288,11 +284,18 @@ impl Connection {
                             pass(place, lot);
                         }
                     }
-                    let first = due.first(life);
+                    due.life = life.map(|life| Instant::now() + life);
                     loop {
                         tokio::select! {
+                            biased;
                             outcome = &mut next => break Ok(outcome),
-                            what = passed(first) => break Err(what),
+                            what = passed(due.first()) => match what {
+                                // A broker that waits for us is silent for a good reason.
+                                Overdue::Message if !lot.is_empty() || !waiting.is_empty() => {
+                                    due.message = silence_due(settings);
+                                }
+                                what => break Err(what),
+                            },
                             place = lots.reserve(), if !lot.is_empty() => match place {
                                 Ok(place) => pass(place, lot),
                                 Err(_) => return Err(End::Stopped),

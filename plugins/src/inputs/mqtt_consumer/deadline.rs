@@ -1,7 +1,5 @@
 //! What a connection waits for, and by when it must be there.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 /// Deadlines of one connection.
@@ -13,6 +11,8 @@ pub struct Deadlines {
     pub grant: Option<Instant>,
     /// A message.
     pub message: Option<Instant>,
+    /// Any event.
+    pub life: Option<Instant>,
 }
 
 /// What is not there.
@@ -26,14 +26,13 @@ pub enum Overdue {
 }
 
 impl Deadlines {
-    /// The first to come, if any. `life` is how long a sound connection can be without any event.
-    pub fn first(&self, life: Option<Duration>) -> Option<(Instant, Overdue)> {
-        let life = life.map(|life| Instant::now() + life);
+    /// The first to come, if any.
+    pub fn first(&self) -> Option<(Instant, Overdue)> {
         let all = [
             (self.ping, Overdue::Ping),
             (self.grant, Overdue::Grant),
             (self.message, Overdue::Message),
-            (life, Overdue::Life),
+            (self.life, Overdue::Life),
         ];
         all.into_iter().filter_map(|(at, what)| Some((at?, what))).min_by_key(|(at, _)| *at)
     }
@@ -52,17 +51,22 @@ pub async fn passed(deadline: Option<(Instant, Overdue)>) -> Overdue {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn the_first_counts() {
         let second = Duration::from_secs(1);
         let now = Instant::now();
-        let mut due = Deadlines { grant: Some(now + 2 * second), ..Deadlines::default() };
-        assert_eq!(passed(due.first(Some(3 * second))).await, Overdue::Grant);
-        due = Deadlines { ping: Some(Instant::now() + 4 * second), ..Deadlines::default() };
-        assert_eq!(passed(due.first(Some(3 * second))).await, Overdue::Life);
-        assert_eq!(passed(due.first(None)).await, Overdue::Ping);
-        assert!(Deadlines::default().first(None).is_none());
+        let life = Some(now + 3 * second);
+        let mut due = Deadlines { grant: Some(now + 2 * second), life, ..Deadlines::default() };
+        assert_eq!(passed(due.first()).await, Overdue::Grant);
+        due = Deadlines { ping: Some(now + 4 * second), life, ..Deadlines::default() };
+        assert_eq!(passed(due.first()).await, Overdue::Life);
+        due.life = None;
+        assert_eq!(passed(due.first()).await, Overdue::Ping);
+        assert_eq!(now.elapsed(), 4 * second);
+        assert!(Deadlines::default().first().is_none());
     }
 }
