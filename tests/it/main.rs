@@ -7,6 +7,7 @@ mod cardinality;
 #[cfg(feature = "demo")]
 mod demo;
 mod graphite;
+mod kill;
 mod lifecycle;
 mod mqtt;
 mod mqtt5;

@@ -1,7 +1,7 @@
 //! A connection to the broker: a task of its own, since the client's poll loop must not be cancelled.
 //!
 //! It hands messages on in lots, so that a flood costs one wake-up per some hundred messages, and never waits for an
-//! acknowledgement: those come through the client's request channel.
+//! acknowledgement: it sends those that are due when it is told that there are any.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +12,12 @@ use heliograph_core::states::States;
 use heliograph_core::stats::Count;
 use heliograph_core::throttle::Throttle;
 use rumqttc::QoS;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, timeout};
 
-use super::acknowledge::{Handle, Queue};
+use super::acknowledge::Handle;
+use super::acks::Acks;
 use super::client::{Client, Connected, Event, Failure, Message};
 use super::config::Settings;
 use super::deadline::{Deadlines, Overdue, passed};
@@ -27,7 +29,7 @@ use super::session::Session;
 pub struct Lot {
     /// Which connection of the input.
     pub connection: usize,
-    /// Number of the connection's life: an acknowledgement is good only for the one its message came by.
+    /// Number of the connection's life, as in [`Acks::epoch`].
     pub epoch: u64,
     pub messages: Vec<Message>,
 }
@@ -57,8 +59,7 @@ pub struct Connection {
     number: usize,
     client: Client,
     session: Session,
-    waiting: Queue,
-    epoch: watch::Sender<u64>,
+    acks: Arc<Acks>,
     lot: Vec<Message>,
     due: Deadlines,
     /// Its silence was told, and no message has come since.
@@ -81,15 +82,13 @@ impl Connection {
     pub async fn first(common: Common, number: usize) -> Result<(Self, Handle), StartError> {
         let id = &common.settings.client_ids[number];
         let (client, requests) = Client::new(&common.settings, id).map_err(StartError::Fatal)?;
-        let (epoch, epochs) = watch::channel(0);
         let session = Session::new(&common.settings, id, common.states.clone());
         let mut connection = Self {
             common,
             number,
             client,
             session,
-            waiting: Queue::default(),
-            epoch,
+            acks: Arc::new(Acks::default()),
             lot: Vec::new(),
             due: Deadlines::default(),
             silence_told: false,
@@ -97,8 +96,8 @@ impl Connection {
             dropped: Throttle::new(),
         };
         connection.connect().await?;
-        let waiting = connection.waiting.clone();
-        Ok((connection, Handle { requests, epochs, waiting }))
+        let acks = connection.acks.clone();
+        Ok((connection, Handle { requests, acks }))
     }
 
     /// Tries every server once. The error is that of the last one.
@@ -136,7 +135,7 @@ impl Connection {
                 Ok(Ok(other)) => last = Some(StartError::Retry(failed(format!("unexpected {other:?}").into()))),
                 Ok(Err(Failure::Refused(reason))) => {
                     // Asked once, before the first connection succeeds.
-                    let why = match *self.epoch.borrow() == 0 && self.client.takes_only_3_1(patience).await {
+                    let why = match self.acks.epoch() == 0 && self.client.takes_only_3_1(patience).await {
                         true => "the broker takes MQTT 3.1 only, which is not supported; it has to learn 3.1.1".into(),
                         false => reason,
                     };
@@ -166,7 +165,7 @@ impl Connection {
     /// What every new connection begins with.
     fn connected(&mut self, connected: &Connected) {
         let settings = &self.common.settings;
-        self.epoch.send_modify(|epoch| *epoch += 1);
+        self.acks.turn();
         self.due = Deadlines::default();
         self.congested = false;
         self.session.begin(connected.session);
@@ -191,7 +190,7 @@ impl Connection {
             let connected = Instant::now();
             let end = self.receive().await;
             // From now on nothing is acknowledged.
-            self.epoch.send_modify(|epoch| *epoch += 1);
+            self.acks.turn();
             match end {
                 End::Stopped => return,
                 End::Lost(error) => {
@@ -220,31 +219,32 @@ impl Connection {
 
     async fn receive(&mut self) -> End {
         loop {
-            let event = match self.next_event().await {
-                Ok(event) => event,
+            let outcome = match self.next_event().await {
+                Ok(event) => self.take(event).await,
+                Err(end) => Err(end),
+            };
+            let outcome = match outcome {
+                Ok(()) => self.take_further().await,
+                Err(end) => Err(end),
+            };
+            match outcome {
+                Ok(()) => {}
                 Err(End::Stopped) => return End::Stopped,
                 Err(end) => {
+                    self.client.cut();
                     let end = self.salvage().unwrap_or(end);
                     return if self.hand_on().await { end } else { End::Stopped };
                 }
-            };
-            if !self.take(event).await {
-                return End::Stopped;
-            }
-            while let Some(event) = self.client.buffered() {
-                let event = match event {
-                    Ok(event) => event,
-                    Err(failure) => {
-                        self.client.cut();
-                        let end = ended(failure);
-                        return if self.hand_on().await { end } else { End::Stopped };
-                    }
-                };
-                if !self.take(event).await {
-                    return End::Stopped;
-                }
             }
         }
+    }
+
+    /// The client reads several packets at a time; what it holds already needs no poll.
+    async fn take_further(&mut self) -> Result<(), End> {
+        while let Some(event) = self.client.buffered() {
+            self.take(event.map_err(ended)?).await?;
+        }
+        Ok(())
     }
 
     /// Takes the messages that came right before the end of the connection, since the client may have acknowledged them.
@@ -262,7 +262,7 @@ impl Connection {
 
     /// The next event; before sleeping for it, what has arrived is handed on.
     async fn next_event(&mut self) -> Result<Event, End> {
-        let Self { common, number, client, waiting, epoch, lot, due, silence_told, congested, .. } = self;
+        let Self { common, number, client, acks, lot, due, silence_told, congested, .. } = self;
         let Common { settings, lots, .. } = common;
         let life = client.keepalive().map(|keepalive| {
             let answer = settings.options.ping_timeout.positive();
@@ -270,7 +270,7 @@ impl Connection {
         });
         let mut pass = |place: mpsc::Permit<'_, Lot>, lot: &mut Vec<Message>| {
             *congested = false;
-            place.send(Lot { connection: *number, epoch: *epoch.borrow(), messages: std::mem::take(lot) });
+            place.send(Lot { connection: *number, epoch: acks.epoch(), messages: std::mem::take(lot) });
         };
         let outcome = {
             let mut next = std::pin::pin!(client.poll());
@@ -291,7 +291,7 @@ impl Connection {
                             outcome = &mut next => break Ok(outcome),
                             what = passed(due.first()) => match what {
                                 // A broker that waits for us is silent for a good reason.
-                                Overdue::Message if !lot.is_empty() || !waiting.is_empty() => {
+                                Overdue::Message if !lot.is_empty() || acks.len() > 0 => {
                                     due.message = silence_due(settings);
                                 }
                                 what => break Err(what),
@@ -308,10 +308,7 @@ impl Connection {
         };
         match outcome {
             Ok(outcome) => outcome.map_err(ended),
-            Err(what) => {
-                self.client.cut();
-                Err(self.overdue(what))
-            }
+            Err(what) => Err(self.overdue(what)),
         }
     }
 
@@ -338,16 +335,19 @@ impl Connection {
         })
     }
 
-    /// Deals with an event; `false` if nobody wants messages any more.
-    async fn take(&mut self, event: Event) -> bool {
+    /// Deals with an event.
+    async fn take(&mut self, event: Event) -> Result<(), End> {
         if self.common.settings.options.client_trace {
             tracing::debug!(plugin = &*self.common.plugin, event = ?event, "client event");
         }
         match event {
             Event::Message(message) => {
                 self.lot.push(message);
-                return self.lot.len() < LOT || self.hand_on().await;
+                if self.lot.len() >= LOT && !self.hand_on().await {
+                    return Err(End::Stopped);
+                }
             }
+            Event::Acknowledged if self.common.settings.options.persistent_session => self.acknowledge().await?,
             Event::Granted(results, reason) => {
                 grant::tell(&results, reason.as_deref(), &self.common.settings, &self.common.plugin);
                 self.due.grant = None;
@@ -376,10 +376,19 @@ impl Connection {
                 let patience = self.common.settings.options.ping_timeout.positive();
                 self.due.ping = patience.map(|patience| Instant::now() + patience);
             }
-            Event::Goodbye => return false,
-            Event::Connected(_) | Event::Other => {}
+            Event::Goodbye => return Err(End::Stopped),
+            Event::Connected(_) | Event::Acknowledged | Event::Other => {}
         }
-        true
+        Ok(())
+    }
+
+    /// Sends what else is to be acknowledged.
+    async fn acknowledge(&mut self) -> Result<(), End> {
+        let patience = self.common.settings.options.connection_timeout.to_std();
+        match timeout(patience, self.client.acknowledge(&self.acks)).await {
+            Ok(outcome) => outcome.map_err(ended),
+            Err(_) => Err(End::Lost("the broker takes no acknowledgements".into())),
+        }
     }
 
     /// Gives the next filter back that the session has and nobody wants.
@@ -398,27 +407,31 @@ impl Connection {
     /// on and pings with it; others hold the reading up again, for a shorter time.
     async fn hand_on(&mut self) -> bool {
         let Self { common: Common { settings, lots, .. }, due, silence_told, .. } = self;
+        let lots = lots.clone();
         if self.lot.is_empty() {
             return !lots.is_closed();
         }
         heard(settings, due, silence_told);
         let keepalive = self.client.keepalive().unwrap_or(Duration::from_secs(3600));
-        let patience = match (self.congested, settings.options.persistent_session) {
-            (false, _) => keepalive / 2,
-            (true, true) => Duration::ZERO,
-            (true, false) => keepalive / 8,
+        let place = match (self.congested, settings.options.persistent_session) {
+            (false, _) => timeout(keepalive / 2, lots.reserve()).await.map_err(drop),
+            (true, false) => timeout(keepalive / 8, lots.reserve()).await.map_err(drop),
+            // Not even for the moment that the shortest timeout takes.
+            (true, true) => match lots.try_reserve() {
+                Ok(place) => Ok(Ok(place)),
+                Err(TrySendError::Full(())) => Err(()),
+                Err(TrySendError::Closed(())) => return false,
+            },
         };
-        let place = timeout(patience, self.common.lots.reserve()).await;
         match place {
             Ok(Ok(place)) => {
                 let messages = std::mem::replace(&mut self.lot, Vec::with_capacity(LOT));
-                place.send(Lot { connection: self.number, epoch: *self.epoch.borrow(), messages });
+                place.send(Lot { connection: self.number, epoch: self.acks.epoch(), messages });
                 self.congested = false;
                 true
             }
             Ok(Err(_)) => false,
-            Err(_) => {
-                drop(place);
+            Err(()) => {
                 self.drop_unacknowledged();
                 true
             }

@@ -1,6 +1,7 @@
 //! Messages from an MQTT broker (3.1.1 or 5), parsed and named after their topics.
 
 mod acknowledge;
+mod acks;
 mod client;
 mod config;
 mod connection;

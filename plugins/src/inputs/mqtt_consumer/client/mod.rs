@@ -12,6 +12,7 @@ use heliograph_core::error::BoxError;
 use rumqttc::QoS;
 
 pub use self::v5::SHORTEST_KEEPALIVE;
+use super::acks::{Ack, Acks};
 use super::config::{Protocol, Settings};
 use super::server::Server;
 
@@ -50,6 +51,8 @@ pub enum Event {
     Granted(Vec<Result<QoS, String>>, Option<String>),
     /// Why the filter stays, if it does.
     Unsubscribed(Option<String>),
+    /// An acknowledgement that was asked for has been sent.
+    Acknowledged,
     PingSent,
     PingAnswered,
     /// The client was told to say goodbye, and has.
@@ -155,6 +158,14 @@ impl Client {
         each!(self, client => client.unsubscribe(filter))
     }
 
+    /// Sends what else is to be acknowledged, after one was. Must not be cancelled but to give the connection up.
+    pub async fn acknowledge(&mut self, acks: &Acks) -> Result<(), Failure> {
+        match self {
+            Self::V4(client) => client.acknowledge(acks).await,
+            Self::V5(client) => client.acknowledge(acks),
+        }
+    }
+
     /// Ends the connection without a word.
     pub fn cut(&mut self) {
         each!(self, client => client.events.clean())
@@ -170,11 +181,11 @@ impl Client {
 }
 
 impl Requests {
-    /// Acknowledges a message; waits while too much is asked. Fails if the client is gone.
-    pub async fn acknowledge(&self, packet: u16, qos: QoS) -> Result<(), ()> {
+    /// Acknowledges a message; the answer is [`Event::Acknowledged`]. Fails if the client is gone.
+    pub async fn acknowledge(&self, ack: Ack) -> Result<(), ()> {
         match self {
-            Self::V4(requests) => requests.ack(&v4::received(packet, qos)).await.map_err(drop),
-            Self::V5(requests) => requests.ack(&v5::received(packet, qos)).await.map_err(drop),
+            Self::V4(requests) => requests.ack(&v4::received(ack.packet, ack.qos)).await.map_err(drop),
+            Self::V5(requests) => requests.ack(&v5::received(ack.packet, ack.qos)).await.map_err(drop),
         }
     }
 

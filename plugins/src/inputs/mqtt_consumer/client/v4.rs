@@ -5,10 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use heliograph_core::error::BoxError;
 use rumqttc::{
-    AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, MqttOptions, Outgoing, Packet, Publish, QoS,
-    StateError, SubscribeFilter, SubscribeReasonCode, Transport,
+    AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, MqttOptions, Outgoing, Packet, PubAck, PubRec, Publish,
+    QoS, StateError, SubscribeFilter, SubscribeReasonCode, Transport,
 };
 
+use super::super::acks::Acks;
 use super::super::config::Settings;
 use super::super::legacy::accepts_3_1;
 use super::super::server::Server;
@@ -72,6 +73,23 @@ impl Client {
         let (clean, keepalive) = (options.clean_session(), options.keep_alive());
         let address = format!("{host}:{port}");
         accepts_3_1(&address, &options.client_id(), options.credentials(), clean, keepalive, patience).await
+    }
+
+    /// Sends all acknowledgements that are due, with one write to the socket for about a thousand.
+    pub async fn acknowledge(&mut self, acks: &Acks) -> Result<(), Failure> {
+        let Some(network) = &mut self.events.network else { return Ok(()) };
+        let write = async {
+            while let Some(ack) = acks.next() {
+                let packet = match ack.qos {
+                    QoS::ExactlyOnce => Packet::PubRec(PubRec::new(ack.packet)),
+                    _ => Packet::PubAck(PubAck::new(ack.packet)),
+                };
+                network.write(packet).await?;
+            }
+            network.flush().await
+        };
+        let written: Result<(), StateError> = write.await;
+        written.map_err(|error| self.failed(ConnectionError::MqttState(error)))
     }
 
     fn failed(&mut self, error: ConnectionError) -> Failure {
@@ -150,6 +168,7 @@ fn convert(event: rumqttc::Event) -> Event {
         }
         rumqttc::Event::Incoming(Packet::UnsubAck(_)) => Event::Unsubscribed(None),
         rumqttc::Event::Incoming(Packet::PingResp) => Event::PingAnswered,
+        rumqttc::Event::Outgoing(Outgoing::PubAck(_) | Outgoing::PubRec(_)) => Event::Acknowledged,
         rumqttc::Event::Outgoing(Outgoing::PingReq) => Event::PingSent,
         rumqttc::Event::Outgoing(Outgoing::Disconnect) => Event::Goodbye,
         _ => Event::Other,

@@ -11,6 +11,7 @@ use rumqttc::v5::mqttbytes::v5::{
 };
 use rumqttc::v5::{AsyncClient, ConnectionError, EventLoop, MqttOptions, StateError};
 
+use super::super::acks::Acks;
 use super::super::config::{Retained, Settings};
 use super::super::server::Server;
 use super::alias::Aliases;
@@ -107,6 +108,13 @@ impl Client {
         Ok(self.requests.try_unsubscribe(filter)?)
     }
 
+    /// Asks for the next acknowledgement that is due. The library writes each on its own.
+    pub fn acknowledge(&mut self, acks: &Acks) -> Result<(), Failure> {
+        let Some(next) = acks.next() else { return Ok(()) };
+        let asked = self.requests.try_ack(&received(next.packet, next.qos));
+        asked.map_err(|_| Failure::Lost("the client takes no acknowledgements".into()))
+    }
+
     fn convert(&mut self, event: rumqttc::v5::Event) -> Result<Event, Failure> {
         use rumqttc::v5::Event::{Incoming, Outgoing as Sent};
         Ok(match event {
@@ -129,6 +137,7 @@ impl Client {
             }
             Incoming(Packet::UnsubAck(ack)) => Event::Unsubscribed(ack.reasons.into_iter().find_map(of_unsubscribe)),
             Incoming(Packet::PingResp(_)) => Event::PingAnswered,
+            Sent(Outgoing::PubAck(_) | Outgoing::PubRec(_)) => Event::Acknowledged,
             Sent(Outgoing::PingReq) => Event::PingSent,
             Sent(Outgoing::Disconnect) => Event::Goodbye,
             _ => Event::Other,
