@@ -12,6 +12,7 @@ mod lifecycle;
 mod mqtt;
 mod mqtt5;
 mod mqtt_delivery;
+mod mqtt_script;
 mod prometheus;
 mod remote_write;
 mod running_agent;

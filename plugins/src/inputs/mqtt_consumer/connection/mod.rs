@@ -3,6 +3,9 @@
 //! It hands messages on in lots, so that a flood costs one wake-up per some hundred messages, and never waits for an
 //! acknowledgement: it sends those that are due when it is told that there are any.
 
+mod connect;
+mod lot;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,31 +14,19 @@ use heliograph_core::error::{BoxError, StartError};
 use heliograph_core::states::States;
 use heliograph_core::stats::Count;
 use heliograph_core::throttle::Throttle;
-use rumqttc::QoS;
 use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, timeout};
 
+use self::lot::LOT;
+pub use self::lot::Lot;
 use super::acknowledge::Handle;
 use super::acks::Acks;
-use super::client::{Client, Connected, Event, Failure, Message};
+use super::client::{Client, Event, Failure, Message};
 use super::config::Settings;
 use super::deadline::{Deadlines, Overdue, passed};
 use super::grant;
 use super::session::Session;
 
-/// Messages that arrived together, on one connection.
-#[derive(Debug)]
-pub struct Lot {
-    /// Which connection of the input.
-    pub connection: usize,
-    /// Number of the connection's life, as in [`Acks::epoch`].
-    pub epoch: u64,
-    pub messages: Vec<Message>,
-}
-
-/// Messages in a lot at the most.
-pub const LOT: usize = 256;
 /// A connection that lived shorter counts as a failed attempt.
 const SHORT_LIVED: Duration = Duration::from_secs(1);
 
@@ -98,85 +89,6 @@ impl Connection {
         connection.connect().await?;
         let acks = connection.acks.clone();
         Ok((connection, Handle { requests, acks }))
-    }
-
-    /// Tries every server once. The error is that of the last one.
-    async fn connect(&mut self) -> Result<(), StartError> {
-        let settings = self.common.settings.clone();
-        let patience = settings.options.connection_timeout.to_std();
-        let id = &settings.client_ids[self.number];
-        let mut last = None;
-        for server in &settings.servers {
-            let failed =
-                |error: BoxError| -> BoxError { format!("cannot connect to {:?}: {error}", server.shown).into() };
-            if let Err(error) = self.client.aim(&settings, server, id, patience) {
-                last = Some(StartError::Fatal(failed(error)));
-                continue;
-            }
-            match timeout(patience, self.client.poll()).await {
-                Ok(Ok(Event::Connected(connected))) => match grant::check(&connected.terms, &settings) {
-                    Ok(()) => {
-                        tracing::info!(
-                            plugin = &*self.common.plugin,
-                            server = server.shown,
-                            session = connected.session,
-                            reason = connected.terms.reason,
-                            "Connected"
-                        );
-                        grant::warn(&connected.terms, &settings, &self.common.plugin);
-                        self.connected(&connected);
-                        return Ok(());
-                    }
-                    Err(problem) => {
-                        self.client.cut();
-                        last = Some(StartError::Fatal(failed(problem.into())));
-                    }
-                },
-                Ok(Ok(other)) => last = Some(StartError::Retry(failed(format!("unexpected {other:?}").into()))),
-                Ok(Err(Failure::Refused(reason))) => {
-                    // Asked once, before the first connection succeeds.
-                    let why = match self.acks.epoch() == 0 && self.client.takes_only_3_1(patience).await {
-                        true => "the broker takes MQTT 3.1 only, which is not supported; it has to learn 3.1.1".into(),
-                        false => reason,
-                    };
-                    last = Some(StartError::Fatal(failed(why.into())));
-                }
-                Ok(Err(Failure::Lost(error))) => last = Some(StartError::Retry(failed(self.hint(error)))),
-                Ok(Err(Failure::Ended)) => last = Some(StartError::Retry(failed("the client has ended".into()))),
-                Err(_) => {
-                    self.client.cut();
-                    last = Some(StartError::Retry(failed(self.hint(format!("no answer within {patience:?}").into()))));
-                }
-            }
-        }
-        Err(last.expect("there is at least one server, checked in Settings::new"))
-    }
-
-    /// A broker that does not know MQTT 5 answers in a way that a client of MQTT 5 takes for none.
-    fn hint(&self, error: BoxError) -> BoxError {
-        match (&self.client, error.to_string()) {
-            (Client::V5(_), text) if text.starts_with("closed by") || text.starts_with("no answer") => {
-                format!("{text}; does it speak MQTT 5?").into()
-            }
-            _ => error,
-        }
-    }
-
-    /// What every new connection begins with.
-    fn connected(&mut self, connected: &Connected) {
-        let settings = &self.common.settings;
-        self.acks.turn();
-        self.due = Deadlines::default();
-        self.congested = false;
-        self.session.begin(connected.session);
-        if settings.filters.is_empty() {
-            tracing::warn!(plugin = &*self.common.plugin, "no `topics` configured, nothing will arrive");
-            self.give_back();
-        } else if let Err(error) = self.client.subscribe(settings) {
-            tracing::error!(plugin = &*self.common.plugin, error = %error, "cannot subscribe");
-        } else {
-            self.due.grant = Some(Instant::now() + settings.options.connection_timeout.to_std());
-        }
     }
 
     /// Receives until the client is told to disconnect or the handler is gone; then hands on what has arrived.
@@ -396,63 +308,6 @@ impl Connection {
         let Some(filter) = self.session.next_gone() else { return };
         if let Err(error) = self.client.unsubscribe(filter) {
             tracing::warn!(plugin = &*self.common.plugin, filter, error = %error, "cannot unsubscribe");
-        }
-    }
-
-    /// Hands what has arrived to the handler; `false` if that is gone.
-    ///
-    /// While the handler is busy this waits, and with it the reading of the socket: the broker is slowed down. It does not
-    /// wait longer than the connection can stand without a ping. Then messages of QoS 0 that find no room are dropped, with
-    /// an error and a count. Those that wait for our acknowledgement are bounded by the broker's own window, so reading goes
-    /// on and pings with it; others hold the reading up again, for a shorter time.
-    async fn hand_on(&mut self) -> bool {
-        let Self { common: Common { settings, lots, .. }, due, silence_told, .. } = self;
-        let lots = lots.clone();
-        if self.lot.is_empty() {
-            return !lots.is_closed();
-        }
-        heard(settings, due, silence_told);
-        let keepalive = self.client.keepalive().unwrap_or(Duration::from_secs(3600));
-        let place = match (self.congested, settings.options.persistent_session) {
-            (false, _) => timeout(keepalive / 2, lots.reserve()).await.map_err(drop),
-            (true, false) => timeout(keepalive / 8, lots.reserve()).await.map_err(drop),
-            // Not even for the moment that the shortest timeout takes.
-            (true, true) => match lots.try_reserve() {
-                Ok(place) => Ok(Ok(place)),
-                Err(TrySendError::Full(())) => Err(()),
-                Err(TrySendError::Closed(())) => return false,
-            },
-        };
-        match place {
-            Ok(Ok(place)) => {
-                let messages = std::mem::replace(&mut self.lot, Vec::with_capacity(LOT));
-                place.send(Lot { connection: self.number, epoch: self.acks.epoch(), messages });
-                self.congested = false;
-                true
-            }
-            Ok(Err(_)) => false,
-            Err(()) => {
-                self.drop_unacknowledged();
-                true
-            }
-        }
-    }
-
-    /// Drops what nobody will send again. While the handler stays busy only the newest message can be one.
-    fn drop_unacknowledged(&mut self) {
-        let before = self.lot.len();
-        if !std::mem::replace(&mut self.congested, true) {
-            self.lot.retain(|message| message.qos != QoS::AtMostOnce);
-        } else if self.lot.last().is_some_and(|message| message.qos == QoS::AtMostOnce) {
-            self.lot.pop();
-        }
-        let count = before - self.lot.len();
-        self.common.overload.add(count);
-        if count > 0
-            && let Some(suppressed) = self.dropped.admit()
-        {
-            let plugin = &*self.common.plugin;
-            tracing::error!(plugin, count, suppressed, "messages of QoS 0 dropped: the agent does not keep up");
         }
     }
 }
