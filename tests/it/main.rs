@@ -13,6 +13,7 @@ mod mqtt;
 mod mqtt5;
 mod mqtt_delivery;
 mod mqtt_script;
+mod outage;
 mod prometheus;
 mod remote_write;
 mod running_agent;

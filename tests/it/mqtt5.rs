@@ -3,7 +3,8 @@
 use rustix::process::Signal;
 
 use crate::kit::{
-    Agent, Behaviour, GraphiteServer, Mosquitto, command, free_port, heliograph, number_after, wait_for, wait_until,
+    Agent, Behaviour, GraphiteServer, Mosquitto, command, free_port, heliograph, number_after, wait_for, wait_for_port,
+    wait_until,
 };
 
 /// An agent that writes what comes from this port to `out`, and its own figures to `internal`.
@@ -381,4 +382,23 @@ fn certificates_are_read_again_for_each_connection() {
     crate::mqtt::certificates(&broker);
     broker.start_again();
     broker.wait_for_subscriptions(2);
+}
+
+#[test]
+fn websockets_and_unix_sockets() {
+    let web = free_port();
+    let mut broker = Mosquitto::new(&format!(
+        "allow_anonymous true\nlistener {web} 127.0.0.1\nprotocol websockets\nlistener 0 @/broker.sock\n"
+    ));
+    broker.restart();
+    // This listener opens later than the others.
+    wait_for_port(web);
+    let unix = format!("unix://{}", broker.server().path("broker.sock").display());
+    for server in [format!("ws://127.0.0.1:{web}/mqtt"), unix] {
+        let before = broker.server().log().matches("Sending SUBACK").count();
+        let agent = heliograph(&consumer(0, V5).replace("tcp://127.0.0.1:0", &server)).start();
+        broker.wait_for_subscriptions(before + 1);
+        broker.publish("plant/a", b"1", &["-q", "1"]);
+        assert_eq!(lines(&agent, 1), ["mqtt_consumer,topic=plant/a value=1i"], "{server}");
+    }
 }

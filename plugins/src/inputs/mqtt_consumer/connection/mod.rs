@@ -23,7 +23,7 @@ use super::acknowledge::Handle;
 use super::acks::Acks;
 use super::client::{Client, Event, Failure, Message};
 use super::config::Settings;
-use super::deadline::{Deadlines, Overdue, passed};
+use super::deadline::{Alarm, Deadlines, Overdue};
 use super::grant;
 use super::session::Session;
 
@@ -53,6 +53,7 @@ pub struct Connection {
     acks: Arc<Acks>,
     lot: Vec<Message>,
     due: Deadlines,
+    alarm: Alarm,
     /// Its silence was told, and no message has come since.
     silence_told: bool,
     /// The handler did not take the last lot in time.
@@ -82,6 +83,7 @@ impl Connection {
             acks: Arc::new(Acks::default()),
             lot: Vec::new(),
             due: Deadlines::default(),
+            alarm: Alarm::new(),
             silence_told: false,
             congested: false,
             dropped: Throttle::new(),
@@ -174,7 +176,7 @@ impl Connection {
 
     /// The next event; before sleeping for it, what has arrived is handed on.
     async fn next_event(&mut self) -> Result<Event, End> {
-        let Self { common, number, client, acks, lot, due, silence_told, congested, .. } = self;
+        let Self { common, number, client, acks, lot, due, alarm, silence_told, congested, .. } = self;
         let Common { settings, lots, .. } = common;
         let life = client.keepalive().map(|keepalive| {
             let answer = settings.options.ping_timeout.positive();
@@ -201,7 +203,7 @@ impl Connection {
                         tokio::select! {
                             biased;
                             outcome = &mut next => break Ok(outcome),
-                            what = passed(due.first()) => match what {
+                            what = alarm.passed(due) => match what {
                                 // A broker that waits for us is silent for a good reason.
                                 Overdue::Message if !lot.is_empty() || acks.len() > 0 => {
                                     due.message = silence_due(settings);
