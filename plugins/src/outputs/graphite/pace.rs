@@ -13,10 +13,12 @@ use tokio::time::Instant;
 
 /// Lets data points through at a rate, those of one second at once.
 pub(super) struct Pace {
-    limit: Option<(RateLimiter<NotKeyed, InMemoryState, Ticks, NoOpMiddleware<Tick>>, NonZeroU32)>,
+    limit: Option<(Limiter, NonZeroU32)>,
     /// Time spent waiting.
     throttled: Count,
 }
+
+type Limiter = RateLimiter<NotKeyed, InMemoryState, Ticks, NoOpMiddleware<Tick>>;
 
 /// There was no room for the data points in time.
 #[derive(Debug, thiserror::Error)]
