@@ -12,6 +12,7 @@ mod mqtt;
 mod mqtt_delivery;
 mod prometheus;
 mod remote_write;
+mod remote_write_stream;
 mod running_agent;
 mod shipped_configs;
 mod tables;

@@ -88,7 +88,9 @@ impl Setup {
 fn spawn(folder: &Path, args: &[String], env: &[(String, String)]) -> Child {
     let inherited = ["PATH", "HOME", "LANG", "TMPDIR"];
     let log = |name| File::options().create(true).append(true).open(folder.join(name)).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_heliograph"))
+    // Another build can be put to the test.
+    let program = std::env::var_os("HELIOGRAPH_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_heliograph").into());
+    Command::new(program)
         .args(args)
         .env_clear()
         .envs(inherited.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
