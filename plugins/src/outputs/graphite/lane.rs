@@ -86,6 +86,11 @@ impl Lane {
 
     /// Sends all lines to one server: connected ones first, in turn, then those that can be connected again.
     pub(super) async fn send(&mut self, round: Round<'_>) -> Result<(), SendError> {
+        // Also where there is nothing new: what a connection has lost must not wait for that.
+        for server in 0..self.servers.len() {
+            self.servers[server].look();
+            self.collect_lost(server);
+        }
         if self.lines.is_empty() && self.resend.bytes() == 0 {
             return Ok(());
         }

@@ -8,6 +8,7 @@ mod unread;
 use std::iter::Peekable;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -95,6 +96,7 @@ struct Dial {
 }
 
 struct Graphite {
+    plugin: Arc<str>,
     /// A metric goes by its series, so that the points of a series keep their order.
     lanes: Vec<Lane>,
     local_address: String,
@@ -142,6 +144,11 @@ impl Output for Graphite {
     }
 
     async fn close(&mut self) {
+        // What a connection has lost goes out once more, if it can.
+        self.lanes.iter_mut().for_each(Lane::clear);
+        if let Err(error) = self.send(Instant::now() + PATIENCE, &mut Report::default()).await {
+            tracing::error!(plugin = &*self.plugin, error = %error, "what was unread when a connection broke may be lost");
+        }
         join_all(self.lanes.iter_mut().map(Lane::close)).await;
     }
 }
@@ -170,6 +177,7 @@ impl Graphite {
         let series = StatSeries::new("graphite", &[("output", context.name.trim_start_matches("outputs."))]);
         let count = |field| context.stats.count(&series, field);
         Self {
+            plugin: context.name.clone(),
             lanes: (0..options.connections.get()).map(lane).collect(),
             local_address: options.local_address,
             timeout: options.timeout.positive(),

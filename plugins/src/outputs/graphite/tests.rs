@@ -193,6 +193,25 @@ async fn a_series_keeps_to_its_connection() {
 }
 
 #[tokio::test]
+async fn what_was_unread_goes_out_at_the_end_at_the_latest() {
+    let (listener, address) = listen().await;
+    let mut output = graphite(vec![address]);
+    output.connect().await.unwrap();
+    let (stream, _) = listener.accept().await.unwrap();
+    output.write(&batch(2)).await.unwrap();
+    stream.readable().await.unwrap();
+    drop(stream);
+    while output.lanes[0].server(0).is_connected() {
+        output.lanes[0].server(0).look();
+        tokio::task::yield_now().await;
+    }
+    let closing = tokio::spawn(async move { output.close().await });
+    let (stream, _) = listener.accept().await.unwrap();
+    assert_eq!(read_all(stream).await, "h.m.v 0 1\nh.m.v 1 1\n");
+    closing.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_connection_that_fails_keeps_its_part() {
     let (listener, address) = listen().await;
     let options = GraphiteOutputOptions {
