@@ -7,9 +7,11 @@ mod cardinality;
 #[cfg(feature = "demo")]
 mod demo;
 mod graphite;
+mod kill;
 mod lifecycle;
 mod mqtt;
 mod mqtt_delivery;
+mod outage;
 mod prometheus;
 mod remote_write;
 mod remote_write_stream;

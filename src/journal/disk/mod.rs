@@ -13,6 +13,7 @@ mod state;
 mod storage;
 mod writer;
 
+pub use codec::{Decoder, Encoder};
 pub use journal::{Journal, Reader, Settings};
 pub use log::Limits;
 pub use state::JournalStats;

@@ -16,8 +16,11 @@ use super::storage::{Directory, Disk};
 
 /// Between attempts while the disk fails.
 const RETRY: Duration = Duration::from_secs(5);
-/// Cursors are written down as often; what was written since is written again after a crash.
-const CURSORS: Duration = Duration::from_secs(1);
+/// Cursors are written down with every batch, and as often while there are none; what an output has written since is written
+/// again after a crash.
+const CURSORS: Duration = Duration::from_millis(50);
+/// Old segments are looked for as often at the most.
+const AGE: Duration = Duration::from_secs(1);
 
 pub struct Writer {
     pub shared: Arc<Shared>,
@@ -117,7 +120,8 @@ impl Writer {
             state.damaged.drain(..).for_each(|sequence| log.mark_damaged(sequence));
             log.set_cursors(state.cursors());
             // While the disk fails even an empty commit tells whether it is back.
-            let save = state.failing || state.cursors_moved && (last || now >= self.cursors_due);
+            let due = last || !pending.is_empty() || now >= self.cursors_due;
+            let save = state.failing || state.cursors_moved && due;
             (pending, state.delivered(), save)
         };
         log.tick(Moment { wall: self.clock.now(), steady: now.duration_since(self.begun).as_nanos() as i64 });
@@ -126,7 +130,7 @@ impl Writer {
             self.cursors_due = now + CURSORS;
         }
         if let Some(age) = self.limits.age {
-            self.age_due = now + (age / 8).max(CURSORS);
+            self.age_due = now + (age / 8).max(AGE);
         }
         if outcome.is_err() {
             log.abandon();

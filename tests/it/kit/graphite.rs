@@ -1,7 +1,7 @@
 //! A Graphite server that behaves as badly as asked.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -29,6 +29,8 @@ struct State {
     lines: Vec<String>,
     connections: usize,
     open: Vec<TcpStream>,
+    /// Connections begun before the last cut are not read any more.
+    cuts: usize,
 }
 
 impl GraphiteServer {
@@ -43,7 +45,7 @@ impl GraphiteServer {
         // What the system takes in although nobody reads is lost to every client; the tests want little of it.
         set_socket_recv_buffer_size(&listener, 4096).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let state = Arc::new(Mutex::new(State { behaviour, lines: vec![], connections: 0, open: vec![] }));
+        let state = Arc::new(Mutex::new(State { behaviour, lines: vec![], connections: 0, open: vec![], cuts: 0 }));
         let shared = state.clone();
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -70,6 +72,22 @@ impl GraphiteServer {
         state.open.clear();
     }
 
+    /// Resets all connections, as the kernel does for a server that was killed: what it has not read by now is gone.
+    pub fn cut(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.cuts += 1;
+        for stream in state.open.drain(..) {
+            set_socket_linger(&stream, Some(std::time::Duration::ZERO)).unwrap();
+            // The client may have gone already.
+            let _ = stream.shutdown(Shutdown::Read);
+        }
+    }
+
+    /// How many lines it has kept.
+    pub fn count(&self) -> usize {
+        self.state.lock().unwrap().lines.len()
+    }
+
     /// The lines it has kept.
     pub fn lines(&self) -> Vec<String> {
         self.state.lock().unwrap().lines.clone()
@@ -85,11 +103,20 @@ fn serve(mut stream: TcpStream, behaviour: Behaviour, state: &Mutex<State>) {
     match behaviour {
         Behaviour::Reads => {
             set_socket_recv_buffer_size(&stream, 1 << 20).unwrap();
+            let cuts = {
+                let mut state = state.lock().unwrap();
+                state.open.push(stream.try_clone().unwrap());
+                state.cuts
+            };
             let mut reader = BufReader::with_capacity(1 << 16, stream);
             let mut line = String::new();
             // A line that the connection cuts off is none.
             while reader.read_line(&mut line).is_ok() && line.ends_with('\n') {
-                state.lock().unwrap().lines.push(line.trim_end().to_owned());
+                let mut state = state.lock().unwrap();
+                if state.cuts != cuts {
+                    return;
+                }
+                state.lines.push(line.trim_end().to_owned());
                 line.clear();
             }
         }

@@ -19,12 +19,17 @@ pub use server::{Server, command};
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks again and again until there is an answer; panics with `what` and the last `state` after [`PATIENCE`].
-pub fn wait_for<T>(what: &str, mut state: impl FnMut() -> Result<T, String>) -> T {
+pub fn wait_for<T>(what: &str, state: impl FnMut() -> Result<T, String>) -> T {
+    wait_for_at_most(PATIENCE, what, state)
+}
+
+/// The same for something that takes its time.
+pub fn wait_for_at_most<T>(patience: Duration, what: &str, mut state: impl FnMut() -> Result<T, String>) -> T {
     let began = Instant::now();
     loop {
         match state() {
             Ok(found) => return found,
-            Err(state) if began.elapsed() > PATIENCE => panic!("{what}: not within {PATIENCE:?}; {state}"),
+            Err(state) if began.elapsed() > patience => panic!("{what}: not within {patience:?}; {state}"),
             Err(_) => pause(),
         }
     }

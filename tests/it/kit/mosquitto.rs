@@ -22,12 +22,22 @@ impl Mosquitto {
         broker
     }
 
-    /// A broker with more configuration, not started yet; `@` is its folder.
+    /// A broker with more configuration, not started yet; `@` is its folder. It logs every packet.
     pub fn new(more: &str) -> Self {
-        let server = Server::new("mosquitto", "mosquitto", &["-c", "@/mosquitto.conf", "-v"]);
+        let own = "log_type all\nmax_queued_messages 0\nmax_inflight_messages 0\n";
+        Self::with(&format!("{own}{more}"))
+    }
+
+    /// A broker for many messages with its own defaults, for which everybody may come in; it logs subscriptions.
+    pub fn quiet(more: &str) -> Self {
+        Self::with(&format!("log_type error\nlog_type warning\nlog_type subscribe\nallow_anonymous true\n{more}"))
+    }
+
+    fn with(more: &str) -> Self {
+        let server = Server::new("mosquitto", "mosquitto", &["-c", "@/mosquitto.conf"]);
         let port = free_port();
         let user = if rustix::process::geteuid().is_root() { "user root\n" } else { "" };
-        let own = "persistence true\npersistence_location @/\nmax_queued_messages 0\nmax_inflight_messages 0\n";
+        let own = "persistence true\npersistence_location @/\n";
         server.write("mosquitto.conf", &format!("{user}{own}listener {port} 127.0.0.1\n{more}"));
         Self { server, port }
     }
@@ -90,6 +100,14 @@ impl Mosquitto {
         super::wait_for(&format!("{count} subscriptions"), || {
             let log = self.server.log();
             if log.matches("Sending SUBACK").count() >= count { Ok(()) } else { Err(log) }
+        });
+    }
+
+    /// Waits until this client has subscribed, on a broker that is [`Self::quiet`].
+    pub fn wait_for_session(&self, client: &str) {
+        super::wait_for(&format!("a subscription of {client}"), || {
+            let log = self.server.log();
+            if log.lines().any(|line| line.contains(&format!(" {client} "))) { Ok(()) } else { Err(log) }
         });
     }
 }

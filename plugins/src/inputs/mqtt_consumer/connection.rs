@@ -1,19 +1,20 @@
 //! The connection to the broker: a task of its own, since the client's poll loop must not be cancelled.
 //!
 //! It hands messages on in lots, so that a flood costs one wake-up per some hundred messages, and never waits for an
-//! acknowledgement: those come through the client's request channel.
+//! acknowledgement: it sends those that are due when it is told that there are any.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::poll;
 use rumqttc::{
-    AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, Outgoing, Packet, Publish, QoS, StateError,
-    SubAck, SubscribeFilter, SubscribeReasonCode, Transport,
+    AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, Outgoing, Packet, PubAck, PubRec, Publish, QoS,
+    StateError, SubAck, SubscribeFilter, SubscribeReasonCode, Transport,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
+use super::acks::Acks;
 use super::config::Settings;
 use super::legacy::accepts_3_1;
 use heliograph_core::error::{BoxError, StartError};
@@ -23,7 +24,7 @@ use heliograph_core::throttle::Throttle;
 /// Messages that arrived together, on one connection.
 #[derive(Debug)]
 pub struct Lot {
-    /// Counts connections: an acknowledgement is good only for the one its message came by.
+    /// Number of the connection, as in [`Acks::epoch`].
     pub epoch: u64,
     pub messages: Vec<Publish>,
 }
@@ -41,7 +42,7 @@ pub struct Connection {
     client: AsyncClient,
     events: EventLoop,
     lots: mpsc::Sender<Lot>,
-    epoch: watch::Sender<u64>,
+    acks: Arc<Acks>,
     lot: Vec<Publish>,
     /// When the answer to a ping must be here.
     ping_due: Option<Instant>,
@@ -63,17 +64,17 @@ impl Connection {
         settings: Arc<Settings>,
         plugin: Arc<str>,
         lots: mpsc::Sender<Lot>,
+        acks: Arc<Acks>,
         overload: Count,
-    ) -> Result<(Self, AsyncClient, watch::Receiver<u64>), StartError> {
+    ) -> Result<(Self, AsyncClient), StartError> {
         let options = settings.client_options(&settings.servers[0]).map_err(StartError::Fatal)?;
         let (client, events) = AsyncClient::new(options, REQUESTS);
-        let (epoch, epochs) = watch::channel(0);
         let mut connection = Self {
             settings,
             client: client.clone(),
             events,
             lots,
-            epoch,
+            acks,
             lot: Vec::new(),
             ping_due: None,
             plugin,
@@ -81,7 +82,7 @@ impl Connection {
             overload,
         };
         connection.connect().await?;
-        Ok((connection, client, epochs))
+        Ok((connection, client))
     }
 
     /// Tries every server once. The error is that of the last one.
@@ -132,7 +133,7 @@ impl Connection {
     /// Asked once, before the first connection succeeds.
     async fn takes_only_3_1(&mut self, patience: Duration) -> bool {
         let options = &self.events.mqtt_options;
-        if *self.epoch.borrow() > 0 || !matches!(options.transport(), Transport::Tcp) {
+        if self.acks.epoch() > 0 || !matches!(options.transport(), Transport::Tcp) {
             return false;
         }
         let (host, port) = options.broker_address();
@@ -143,7 +144,7 @@ impl Connection {
 
     /// What every new connection begins with.
     fn connected(&mut self) {
-        self.epoch.send_modify(|epoch| *epoch += 1);
+        self.acks.connected();
         self.ping_due = None;
         let filters = self.settings.options.topics.iter();
         let filters: Vec<_> = filters.map(|topic| SubscribeFilter::new(topic.clone(), self.settings.qos)).collect();
@@ -189,28 +190,35 @@ impl Connection {
 
     async fn receive(&mut self) -> End {
         loop {
-            let event = match self.next_event().await {
-                Ok(event) => event,
+            let outcome = match self.next_event().await {
+                Ok(event) => self.take(event).await,
+                Err(end) => Err(end),
+            };
+            let outcome = match outcome {
+                Ok(()) => self.take_further().await,
+                Err(end) => Err(end),
+            };
+            match outcome {
+                Ok(()) => {}
                 Err(End::Stopped) => return End::Stopped,
                 Err(End::Lost(error)) => {
                     return if self.hand_on().await { End::Lost(error) } else { End::Stopped };
-                }
-            };
-            if !self.take(event).await {
-                return End::Stopped;
-            }
-            // The client reads several packets at a time; what it holds already needs no poll.
-            while let Some(event) = self.events.state.events.pop_front() {
-                if !self.take(event).await {
-                    return End::Stopped;
                 }
             }
         }
     }
 
+    /// The client reads several packets at a time; what it holds already needs no poll.
+    async fn take_further(&mut self) -> Result<(), End> {
+        while let Some(event) = self.events.state.events.pop_front() {
+            self.take(event).await?;
+        }
+        Ok(())
+    }
+
     /// The next event; before sleeping for it, what has arrived is handed on.
     async fn next_event(&mut self) -> Result<Event, End> {
-        let Self { events, lot, lots, epoch, ping_due, .. } = self;
+        let Self { events, lot, lots, acks, ping_due, .. } = self;
         let outcome = {
             let mut next = std::pin::pin!(events.poll());
             match poll!(&mut next) {
@@ -220,7 +228,7 @@ impl Connection {
                     if !lot.is_empty()
                         && let Ok(place) = lots.try_reserve()
                     {
-                        place.send(Lot { epoch: *epoch.borrow(), messages: std::mem::take(lot) });
+                        place.send(Lot { epoch: acks.epoch(), messages: std::mem::take(lot) });
                     }
                     let pending = !lot.is_empty();
                     let ping = ping_due.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
@@ -229,7 +237,7 @@ impl Connection {
                             outcome = &mut next => break Ok(outcome),
                             () = tokio::time::sleep_until(ping), if ping_due.is_some() => break Err(()),
                             place = lots.reserve(), if pending && !lot.is_empty() => match place {
-                                Ok(place) => place.send(Lot { epoch: *epoch.borrow(), messages: std::mem::take(lot) }),
+                                Ok(place) => place.send(Lot { epoch: acks.epoch(), messages: std::mem::take(lot) }),
                                 Err(_) => return Err(End::Stopped),
                             },
                             () = lots.closed(), if lot.is_empty() => return Err(End::Stopped),
@@ -264,26 +272,57 @@ impl Connection {
         self.events.state.events.clear();
     }
 
-    /// Deals with an event; `false` if nobody wants messages any more.
-    async fn take(&mut self, event: Event) -> bool {
+    /// Deals with an event.
+    async fn take(&mut self, event: Event) -> Result<(), End> {
         if self.settings.options.client_trace {
             tracing::debug!(plugin = &*self.plugin, event = ?event, "client event");
         }
         match event {
             Event::Incoming(Packet::Publish(publish)) => {
                 self.lot.push(publish);
-                return self.lot.len() < LOT || self.hand_on().await;
+                if self.lot.len() >= LOT && !self.hand_on().await {
+                    return Err(End::Stopped);
+                }
             }
             Event::Incoming(Packet::SubAck(ack)) => self.granted(&ack),
             Event::Incoming(Packet::PingResp) => self.ping_due = None,
+            Event::Outgoing(Outgoing::PubAck(_) | Outgoing::PubRec(_)) if self.settings.options.persistent_session => {
+                self.acknowledge().await.map_err(End::Lost)?;
+            }
             Event::Outgoing(Outgoing::PingReq) => {
                 let patience = self.settings.options.ping_timeout.positive();
                 self.ping_due = patience.map(|patience| Instant::now() + patience);
             }
-            Event::Outgoing(Outgoing::Disconnect) => return false,
+            Event::Outgoing(Outgoing::Disconnect) => return Err(End::Stopped),
             _ => {}
         }
-        true
+        Ok(())
+    }
+
+    /// Sends what else is to be acknowledged, with one write to the socket for about a thousand.
+    async fn acknowledge(&mut self) -> Result<(), BoxError> {
+        let Self { events, acks, settings, .. } = self;
+        let Some(network) = &mut events.network else { return Ok(()) };
+        let write = async {
+            while let Some(ack) = acks.next() {
+                let packet = match ack.qos {
+                    QoS::ExactlyOnce => Packet::PubRec(PubRec::new(ack.packet)),
+                    _ => Packet::PubAck(PubAck::new(ack.packet)),
+                };
+                network.write(packet).await?;
+            }
+            network.flush().await
+        };
+        match timeout(settings.options.connection_timeout.to_std(), write).await {
+            Ok(Ok(())) => Ok(()),
+            outcome => {
+                self.events.clean();
+                match outcome {
+                    Ok(Err(error)) => Err(describe(ConnectionError::MqttState(error))),
+                    _ => Err("the broker takes no acknowledgements".into()),
+                }
+            }
+        }
     }
 
     fn granted(&self, ack: &SubAck) {
@@ -318,7 +357,7 @@ impl Connection {
         match timeout(patience, self.lots.reserve()).await {
             Ok(Ok(place)) => {
                 let messages = std::mem::replace(&mut self.lot, Vec::with_capacity(LOT));
-                place.send(Lot { epoch: *self.epoch.borrow(), messages });
+                place.send(Lot { epoch: self.acks.epoch(), messages });
                 true
             }
             Ok(Err(_)) => false,

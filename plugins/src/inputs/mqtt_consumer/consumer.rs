@@ -1,8 +1,6 @@
 //! From messages to metrics: parse, name, hand on, and tell what may be acknowledged.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use heliograph_core::accumulator::{Accumulator, Delivery};
 use heliograph_core::error::BoxError;
@@ -15,6 +13,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault};
 use tokio::sync::{mpsc, watch};
 
+use super::acks::{Ack, Acks, acknowledge};
 use super::config::Settings;
 use super::connection::Lot;
 use super::topic::filter_matches;
@@ -77,20 +76,13 @@ pub struct ConsumerStats {
     reasons: HashMap<&'static str, Count>,
 }
 
-/// Messages that wait for their acknowledgement, shared between handler and acknowledger.
+/// What messages need that are acknowledged once they are safe.
 struct Acknowledge {
-    waiting: Arc<Mutex<VecDeque<Waiting>>>,
+    acks: Arc<Acks>,
     delivery: Delivery,
     limit: u64,
     /// True once the agent is about to end: what is in flight then is the broker's to send again.
     stopping: watch::Receiver<bool>,
-}
-
-struct Waiting {
-    message: u64,
-    epoch: u64,
-    packet: u16,
-    qos: QoS,
 }
 
 impl ConsumerStats {
@@ -127,15 +119,14 @@ impl Consumer {
         accumulator: Accumulator,
         stats: ConsumerStats,
         client: AsyncClient,
-        epochs: watch::Receiver<u64>,
+        acks: Arc<Acks>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
         let delivery = accumulator.delivery().filter(|_| settings.options.persistent_session);
         let acknowledge = delivery.map(|delivery| {
-            let waiting = Arc::new(Mutex::new(VecDeque::new()));
             let watermark = delivery.watermark.clone();
-            tokio::spawn(acknowledge(waiting.clone(), watermark, client, epochs));
-            Acknowledge { waiting, delivery, limit: settings.max_undelivered, stopping }
+            tokio::spawn(acknowledge(acks.clone(), watermark, client));
+            Acknowledge { acks, delivery, limit: settings.max_undelivered, stopping }
         });
         let resolves = accumulator.resolves();
         let (topics, hasher) = (HashMap::default(), Default::default());
@@ -227,8 +218,7 @@ impl Consumer {
             return;
         }
         if let Some(acknowledge) = &self.acknowledge {
-            let mut waiting = acknowledge.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            waiting.push_back(Waiting { message: self.message, epoch, packet: message.pkid, qos: message.qos });
+            acknowledge.acks.push(self.message, Ack { epoch, packet: message.pkid, qos: message.qos });
         }
     }
 }
@@ -314,36 +304,4 @@ fn name_series(settings: &Settings, topic: &str, parsed: &SeriesRef, interner: &
         }
         settings.topic_parsing.iter().for_each(|entry| entry.name_series(topic, builder));
     })
-}
-
-/// Acknowledges what is safe, in order of arrival. Ends with the handler.
-///
-/// A message of an earlier connection is passed over: its packet number means nothing any more, and the broker sends it
-/// again.
-async fn acknowledge(
-    waiting: Arc<Mutex<VecDeque<Waiting>>>,
-    mut watermark: watch::Receiver<u64>,
-    client: AsyncClient,
-    epochs: watch::Receiver<u64>,
-) {
-    while watermark.changed().await.is_ok() {
-        let safe = *watermark.borrow_and_update();
-        loop {
-            let next = {
-                let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-                match waiting.front() {
-                    Some(front) if front.message <= safe => waiting.pop_front(),
-                    _ => break,
-                }
-            };
-            let Some(next) = next.filter(|next| next.epoch == *epochs.borrow()) else { continue };
-            let mut publish = Publish::new("", next.qos, Vec::new());
-            publish.pkid = next.packet;
-            // The timeout keeps a client that has stopped from holding this task for ever.
-            let acknowledged = tokio::time::timeout(Duration::from_secs(60), client.ack(&publish)).await;
-            if !matches!(acknowledged, Ok(Ok(()))) {
-                return;
-            }
-        }
-    }
 }

@@ -1,5 +1,6 @@
 //! Messages from an MQTT broker (3.1.1), parsed and named after their topics.
 
+mod acks;
 mod config;
 mod connection;
 mod consumer;
@@ -19,6 +20,7 @@ use rumqttc::AsyncClient;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use self::acks::Acks;
 use self::config::{MqttConsumerOptions, Settings};
 use self::connection::Connection;
 use self::consumer::{Consumer, ConsumerStats};
@@ -73,11 +75,13 @@ impl Input for MqttConsumer {
             );
         }
         let overload = ConsumerStats::overload(&self.stats, "mqtt_consumer");
-        let (connection, client, epochs) = Connection::first(self.settings.clone(), plugin, lots, overload).await?;
+        let acks = Arc::new(Acks::default());
+        let (connection, client) =
+            Connection::first(self.settings.clone(), plugin, lots, acks.clone(), overload).await?;
         let stats = ConsumerStats::new(&self.stats, "mqtt_consumer");
         let (stopping, stop) = watch::channel(false);
         let settings = self.settings.clone();
-        let consumer = Consumer::new(settings, parser, accumulator, stats, client.clone(), epochs, stop);
+        let consumer = Consumer::new(settings, parser, accumulator, stats, client.clone(), acks, stop);
         self.running = Some(Running {
             client,
             stopping,

@@ -10,8 +10,10 @@ use heliograph_core::error::BoxError;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::Dial;
+use super::in_flight::has_arrived;
 use super::unread::Unread;
 
 /// A server of the list.
@@ -23,8 +25,22 @@ pub(super) struct Server {
     sent: Unread,
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
+trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {
+    /// The connection under it.
+    fn tcp(&self) -> &TcpStream;
+}
+
+impl Stream for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Stream for TlsStream<TcpStream> {
+    fn tcp(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
 
 impl Server {
     /// `resend_limit` is how many bytes are kept that the server may not have read.
@@ -86,8 +102,11 @@ impl Server {
         let mut answer = [0; 256];
         match stream.read(&mut answer).now_or_never() {
             None => return,
-            // It had read everything: a socket that is closed with something unread is reset.
-            Some(Ok(0)) => self.sent.clear(),
+            // It had read all that had arrived: a socket that is closed with something unread is reset.
+            Some(Ok(0)) if has_arrived(stream.tcp()) => self.sent.clear(),
+            Some(Ok(0)) => {
+                tracing::debug!(plugin = &*self.plugin, server = self.address, "closed while lines were on their way");
+            }
             Some(Ok(count)) => {
                 let answer = String::from_utf8_lossy(&answer[..count]).into_owned();
                 tracing::info!(plugin = &*self.plugin, server = self.address, answer, "unexpected answer, closing");

@@ -1,6 +1,7 @@
 //! Graphite plaintext over TCP or TLS, to one of several servers.
 
 mod connection;
+mod in_flight;
 mod lane;
 mod pace;
 mod unread;

@@ -1,0 +1,123 @@
+//! Messages at QoS 1 while the broker has little patience or the backend is away: every one arrives.
+
+use std::time::{Duration, Instant};
+
+use crate::kit::{Behaviour, GraphiteServer, Mosquitto, free_port, heliograph, number_after, wait_for_at_most};
+
+/// For what takes longer than a test usually does.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// A consumer with the journal on disk; the number in a message is the value of its line.
+fn config(broker: u16, graphite: u16, more: &str) -> String {
+    format!(
+        r#"
+[agent]
+  interval = "1s"
+  omit_hostname = true
+  buffer_strategy = "disk"
+  buffer_directory = "journal"
+{more}
+
+[[inputs.mqtt_consumer]]
+  servers = ["tcp://127.0.0.1:{broker}"]
+  topics = ["plant/#"]
+  qos = 1
+  persistent_session = true
+  client_id = "keeper"
+  topic_tag = ""
+  data_format = "value"
+  data_type = "integer"
+
+[[inputs.internal]]
+
+[[outputs.graphite]]
+  servers = ["127.0.0.1:{graphite}"]
+  namepass = ["mqtt_consumer"]
+
+[[outputs.file]]
+  files = ["internal"]
+  namepass = ["internal_*"]
+"#
+    )
+}
+
+fn numbers(server: &GraphiteServer) -> Vec<u64> {
+    server.lines().iter().map(|line| number_after(line, " ").unwrap() as u64).collect()
+}
+
+/// Defaults on both sides: a window of 20, a queue of 1,000 that drops what is more, a flush every 10 seconds. An agent that
+/// acknowledges what its outputs have written gets 20 messages in 10 seconds through.
+#[test]
+fn two_thousand_messages_a_second_through_a_broker_with_its_defaults() {
+    const RATE: u64 = 2000;
+    const SECONDS: u64 = 30;
+    let mut broker = Mosquitto::quiet("");
+    broker.restart();
+    let server = GraphiteServer::start(Behaviour::Reads);
+    let agent = heliograph(&config(broker.port(), server.port(), "")).start();
+    broker.wait_for_session("keeper");
+    let mut publisher = broker.publisher();
+    let began = Instant::now();
+    for i in 0..RATE * SECONDS {
+        // The pace of a fleet: what is due by now, and no more.
+        let due = began + Duration::from_secs_f64(i as f64 / RATE as f64);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        publisher.publish("plant/a", i.to_string());
+    }
+    publisher.finish();
+    wait_for_at_most(LIMIT, "every message at the backend", || match server.count() as u64 {
+        count if count >= RATE * SECONDS => Ok(()),
+        count => Err(format!("{count}; {}", agent.stderr())),
+    });
+    assert_eq!(numbers(&server), (0..RATE * SECONDS).collect::<Vec<_>>());
+    assert_eq!(agent.stop().code(), 0);
+}
+
+/// `HELIOGRAPH_MESSAGES=1000000` tries it with more.
+#[test]
+fn a_backend_that_is_away_for_a_long_time() {
+    let messages: u64 =
+        std::env::var("HELIOGRAPH_MESSAGES").map_or(100_000, |number| number.parse().expect("a number of messages"));
+    let mut broker = Mosquitto::quiet("max_queued_messages 0\nmax_inflight_messages 1000\n");
+    broker.restart();
+    let port = free_port();
+    let agent = heliograph(&config(broker.port(), port, "  flush_interval = \"1s\"\n")).start();
+    broker.wait_for_session("keeper");
+    let mut publisher = broker.publisher();
+    // The first tenth fills what memory may hold; from then on it must not grow.
+    let part = messages / 10;
+    let mut publish = |numbers: std::ops::Range<u64>| numbers.for_each(|i| publisher.publish("plant/a", i.to_string()));
+    let safe = |count: u64| {
+        wait_for_at_most(LIMIT, "messages in the journal", || {
+            let internal = agent.text("internal");
+            let received = internal.lines().rev().find_map(|line| number_after(line, "messages_received="));
+            if received == Some(count as f64) { Ok(()) } else { Err(format!("{received:?} of {count}")) }
+        });
+    };
+    publish(0..part);
+    safe(part);
+    let before = agent.resident();
+    publish(part..messages);
+    safe(messages);
+    let after = agent.resident();
+    publisher.finish();
+    assert!(after < before + 4096, "resident memory grew from {before} to {after} KiB");
+    assert!(agent.text("internal").lines().all(|line| number_after(line, "metrics_dropped=").unwrap_or(0.0) == 0.0));
+
+    let server = GraphiteServer::on(port, Behaviour::Reads);
+    let mut publisher = broker.publisher();
+    publisher.publish("plant/a", messages.to_string());
+    publisher.finish();
+    wait_for_at_most(LIMIT, "everything at the backend", || match server.count() as u64 {
+        count if count > messages => Ok(()),
+        count => Err(format!("{count} of {}; {}", messages + 1, agent.stderr())),
+    });
+    // Oldest first: what is fresh waits for what is older.
+    assert_eq!(numbers(&server), (0..=messages).collect::<Vec<_>>());
+    let drained = agent.resident();
+    println!(
+        "{messages} messages: resident {before} KiB after a tenth, {after} with all, {drained} when they were written"
+    );
+    assert!(drained < before + 16_384, "resident memory grew from {before} to {drained} KiB");
+    assert_eq!(agent.stop().code(), 0);
+}
