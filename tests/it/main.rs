@@ -18,6 +18,7 @@ mod outage;
 mod prometheus;
 mod quarantine;
 mod remote_write;
+mod remote_write_stream;
 mod running_agent;
 mod shipped_configs;
 mod tables;

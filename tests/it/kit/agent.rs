@@ -95,7 +95,8 @@ impl Setup {
 fn spawn(folder: &Path, mut command: Vec<String>, args: &[String], env: &[(String, String)]) -> Child {
     let inherited = ["PATH", "HOME", "LANG", "TMPDIR"];
     let log = |name| File::options().create(true).append(true).open(folder.join(name)).unwrap();
-    command.push(env!("CARGO_BIN_EXE_heliograph").to_owned());
+    // Another build can be put to the test.
+    command.push(std::env::var("HELIOGRAPH_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_heliograph").to_owned()));
     Command::new(&command[0])
         .args(&command[1..])
         .args(args)
