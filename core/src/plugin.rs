@@ -112,8 +112,26 @@ pub trait Output: Send {
     /// Writes a batch, whole if it can. Runs in a task of its own; a slow one holds nobody else back.
     async fn write(&mut self, batch: &WriteBatch) -> Result<(), WriteError>;
 
+    /// Told before each [`Self::write`], with a number that grows.
+    fn begin(&mut self, _write: u64) {}
+
+    /// Asked after each write, and after the close: what is not sure to have arrived although it was written.
+    fn doubt(&self) -> Doubt {
+        Doubt::default()
+    }
+
     /// Flushes and closes; the agent is about to end.
     async fn close(&mut self) {}
+}
+
+/// What a backend without acknowledgements may not have got. The journal on disk keeps it, and an agent that dies with
+/// something that waits to be sent again begins there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Doubt {
+    /// The oldest write that the backend may not have read.
+    pub unread: Option<u64>,
+    /// The oldest write that is to be sent again, since a connection broke.
+    pub lost: Option<u64>,
 }
 
 /// Reads the options of a plugin's table and makes the plugin.

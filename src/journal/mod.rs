@@ -9,6 +9,7 @@ mod queue;
 
 use heliograph_core::error::BoxError;
 use heliograph_core::model::{Batch, WriteBatch};
+use heliograph_core::plugin::Doubt;
 use tokio::sync::watch;
 
 pub use memory::{Admit, OutputSlot, Rest};
@@ -149,6 +150,20 @@ impl Reader {
         match self {
             Self::Memory(reader) => reader.take(max),
             Self::Disk(reader) => reader.take(max).await,
+        }
+    }
+
+    /// The metrics taken next belong to the write of this number.
+    pub fn begin(&mut self, write: u64) {
+        if let Self::Disk(reader) = self {
+            reader.begin(write);
+        }
+    }
+
+    /// Says which of the writes may have to be made again by another process.
+    pub fn doubt(&mut self, doubt: Doubt) {
+        if let Self::Disk(reader) = self {
+            reader.doubt(doubt);
         }
     }
 

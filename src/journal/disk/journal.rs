@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::codec;
+use super::doubts::Doubts;
 use super::log::{Limits, Log, Moment, Recovered, Segment};
 use super::segment::{Cursor, Place};
 use super::state::{JournalStats, Shared, Slot, State};
@@ -258,7 +259,8 @@ fn place_outputs(outputs: Vec<OutputSlot>, recovered: &Recovered, segments: &[Se
             queue.push_apart(recovered.end.position.max(1), 0, batch, part);
         }
         output.size.set(queue.len());
-        slots.push(Slot { output, key, queue, read, offset, overflow: 0, expired: 0 });
+        let doubts = Doubts::default();
+        slots.push(Slot { output, key, queue, read, offset, doubts, overflow: 0, expired: 0 });
     }
     for cursor in known {
         tracing::warn!(

@@ -4,6 +4,7 @@
 //! from the log. A thread writes what was appended in groups, each made safe by one sync.
 
 mod codec;
+mod doubts;
 #[cfg(test)]
 mod fake;
 mod journal;

@@ -10,6 +10,7 @@ use heliograph_core::stats::{Count, MeanTime, StatSeries, Stats};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::doubts::{Doubts, Stand};
 use super::log::{Moment, Segment};
 use super::segment::{Cursor, Place};
 use super::storage::Disk;
@@ -135,6 +136,8 @@ pub struct Slot {
     pub read: Place,
     /// Metrics of the next batch that it was done with before the start.
     pub offset: usize,
+    /// Writes that its backend may not have read.
+    pub doubts: Doubts,
     /// Lost since it last asked.
     pub overflow: usize,
     /// Too old since it last asked.
@@ -184,6 +187,14 @@ impl Shared {
         match at_most {
             None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
             Some(pause) => self.wake.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0,
+        }
+    }
+
+    /// Has the cursors written down before long.
+    pub fn cursors_moved(&self, state: &mut State) {
+        let was_moved = std::mem::replace(&mut state.cursors_moved, true);
+        if !was_moved && state.asleep {
+            self.wake.notify_one();
         }
     }
 
@@ -330,6 +341,12 @@ impl State {
         self.slots.iter().map(Slot::done).min().unwrap_or(self.last.position)
     }
 
+    /// What no output needs any more, not even another process.
+    pub fn needless(&self) -> u64 {
+        let needless = |slot: &Slot| slot.doubts.oldest().map_or(u64::MAX, |stand| stand.position).min(slot.done());
+        self.slots.iter().map(needless).min().unwrap_or(self.last.position)
+    }
+
     pub fn cursors(&self) -> Vec<Cursor> {
         self.slots.iter().map(Slot::cursor).collect()
     }
@@ -364,11 +381,17 @@ impl Slot {
         self.queue.done(self.read.position)
     }
 
-    fn cursor(&self) -> Cursor {
+    /// What it is done with.
+    pub fn stand(&self) -> Stand {
         let position = self.done();
         // As long as nothing was read, what was known at the start still holds.
         let offset = if position == self.read.position { self.offset } else { self.queue.front_offset() };
-        Cursor { output: self.key.clone(), position, offset: offset as u64 }
+        Stand { position, offset: offset as u64 }
+    }
+
+    fn cursor(&self) -> Cursor {
+        let Stand { position, offset } = self.doubts.repeat().unwrap_or_else(|| self.stand());
+        Cursor { output: self.key.clone(), position, offset }
     }
 
     /// Lets the output's filters see a batch, and queues what they leave.

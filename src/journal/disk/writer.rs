@@ -106,7 +106,7 @@ impl Writer {
         }
         let Some(log) = &mut self.log else { return };
         let now = Instant::now();
-        let (pending, done, save) = {
+        let (pending, needless, save) = {
             let mut state = self.shared.lock();
             state.pending_since = None;
             state.hurry = false;
@@ -117,10 +117,10 @@ impl Writer {
             // While the disk fails even an empty commit tells whether it is back.
             let due = last || !pending.is_empty() || now >= self.cursors_due;
             let save = state.failing || state.cursors_moved && due;
-            (pending, state.delivered(), save)
+            (pending, state.needless(), save)
         };
         log.tick(self.shared.moment());
-        let outcome = write(log, &pending, done, save);
+        let outcome = write(log, &pending, needless, save);
         if save {
             self.cursors_due = now + CURSORS;
         }
@@ -220,8 +220,8 @@ impl Writer {
 }
 
 /// Writes all of it; gives the batches that were too large.
-fn write(log: &mut Log, pending: &[Pending], done: u64, save: bool) -> io::Result<Vec<Place>> {
-    log.free(done);
+fn write(log: &mut Log, pending: &[Pending], needless: u64, save: bool) -> io::Result<Vec<Place>> {
+    log.free(needless);
     let mut oversized = Vec::new();
     for (place, batch) in pending {
         if !log.append(*place, batch)? {

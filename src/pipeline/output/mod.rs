@@ -63,6 +63,8 @@ pub struct RunningOutput {
     batch_size: usize,
     stats: OutputStats,
     connected: bool,
+    /// Number of the last write.
+    writes: u64,
     retry: Retry,
     quarantine: Option<Quarantine>,
     /// For lines that can come with every batch.
@@ -135,6 +137,7 @@ impl OutputPlan {
             batch_size,
             stats,
             connected: connected == Connected::Yes,
+            writes: 0,
             retry: Retry::new(retry),
             quarantine,
             refusals: Throttle::new(),
@@ -181,6 +184,7 @@ impl RunningOutput {
         let last = Instant::now() + LAST_FLUSH;
         self.flush(|| Instant::now() >= last).await;
         self.plugin.close().await;
+        self.reader.doubt(self.plugin.doubt());
     }
 
     /// Writes what waits now, batch by batch, up to the first failure or until it is to end; nothing that comes meanwhile.
@@ -225,6 +229,9 @@ impl RunningOutput {
             self.retry.succeeded();
             return true;
         }
+        self.writes += 1;
+        self.plugin.begin(self.writes);
+        self.reader.begin(self.writes);
         let started = Instant::now();
         let outcome = self.write_with_warnings(&batch).await;
         self.stats.write_time.record(started.elapsed());
@@ -242,6 +249,7 @@ impl RunningOutput {
             self.failed(outcome)
         };
         drop(batch);
+        self.reader.doubt(self.plugin.doubt());
         self.reader.resolve(resolution);
         ok
     }

@@ -29,8 +29,8 @@ struct State {
     lines: Vec<String>,
     connections: usize,
     open: Vec<TcpStream>,
-    /// Connections begun before the last cut are not read any more.
-    cuts: usize,
+    /// Connections begun before the last death are not read any more.
+    deaths: usize,
 }
 
 impl GraphiteServer {
@@ -45,7 +45,7 @@ impl GraphiteServer {
         // What the system takes in although nobody reads is lost to every client; the tests want little of it.
         set_socket_recv_buffer_size(&listener, 4096).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let state = Arc::new(Mutex::new(State { behaviour, lines: vec![], connections: 0, open: vec![], cuts: 0 }));
+        let state = Arc::new(Mutex::new(State { behaviour, lines: vec![], connections: 0, open: vec![], deaths: 0 }));
         let shared = state.clone();
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -72,13 +72,14 @@ impl GraphiteServer {
         state.open.clear();
     }
 
-    /// Resets all connections, as the kernel does for a server that was killed: what it has not read by now is gone.
-    pub fn cut(&self) {
+    /// Dies as a process that is killed: what it has not kept by now is gone, and so are the connections, with a reset if
+    /// the system still held something for it. From now on each new connection is reset.
+    pub fn die(&self) {
         let mut state = self.state.lock().unwrap();
-        state.cuts += 1;
+        state.behaviour = Behaviour::ResetsAfter(0);
+        state.deaths += 1;
         for stream in state.open.drain(..) {
-            set_socket_linger(&stream, Some(std::time::Duration::ZERO)).unwrap();
-            // The client may have gone already.
+            // Wakes the thread that reads it; the client may have gone already.
             let _ = stream.shutdown(Shutdown::Read);
         }
     }
@@ -103,17 +104,17 @@ fn serve(mut stream: TcpStream, behaviour: Behaviour, state: &Mutex<State>) {
     match behaviour {
         Behaviour::Reads => {
             set_socket_recv_buffer_size(&stream, 1 << 20).unwrap();
-            let cuts = {
+            let deaths = {
                 let mut state = state.lock().unwrap();
                 state.open.push(stream.try_clone().unwrap());
-                state.cuts
+                state.deaths
             };
             let mut reader = BufReader::with_capacity(1 << 16, stream);
             let mut line = String::new();
             // A line that the connection cuts off is none.
             while reader.read_line(&mut line).is_ok() && line.ends_with('\n') {
                 let mut state = state.lock().unwrap();
-                if state.cuts != cuts {
+                if state.deaths != deaths {
                     return;
                 }
                 state.lines.push(line.trim_end().to_owned());

@@ -14,7 +14,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::Dial;
 use super::in_flight::has_arrived;
-use super::unread::Unread;
+use super::unread::{Buffer, Unread};
 
 /// A server of the list.
 pub(super) struct Server {
@@ -83,8 +83,13 @@ impl Server {
     }
 
     /// Keeps a buffer that was written; returns one that can be used again.
-    pub(super) fn keep(&mut self, buffer: Vec<u8>) -> Vec<u8> {
+    pub(super) fn keep(&mut self, buffer: Buffer) -> Vec<u8> {
         self.sent.push(buffer)
+    }
+
+    /// The oldest write that it may not have read.
+    pub(super) fn oldest_unread(&self) -> Option<u64> {
+        self.sent.oldest()
     }
 
     /// After a connection has ended: what the server may not have read of it.
@@ -103,7 +108,7 @@ impl Server {
         match stream.read(&mut answer).now_or_never() {
             None => return,
             // It had read all that had arrived: a socket that is closed with something unread is reset.
-            Some(Ok(0)) if has_arrived(stream.tcp()) => self.sent.clear(),
+            Some(Ok(0)) if has_arrived(stream.tcp()) => self.sent.was_read(),
             Some(Ok(0)) => {
                 tracing::debug!(plugin = &*self.plugin, server = self.address, "closed while lines were on their way");
             }

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use super::Dial;
 use super::connection::Server;
 use super::pace::{Exhausted, Pace};
-use super::unread::Unread;
+use super::unread::{Buffer, Unread};
+use heliograph_core::plugin::Doubt;
 
 /// The lines that go one way, in order, to one of the servers.
 pub(super) struct Lane {
@@ -30,6 +31,8 @@ pub(super) struct Lane {
 /// What all lanes share while they send.
 #[derive(Clone, Copy)]
 pub(super) struct Round<'a> {
+    /// Number of the write.
+    pub(super) write: u64,
     pub(super) dial: &'a Dial,
     pub(super) pace: &'a Pace,
     /// How long data points may be held back.
@@ -130,21 +133,27 @@ impl Lane {
         let server = &mut servers[server];
         server.connect(round.dial).await?;
         while let Some(lost) = resend.pop() {
-            let points = points(&lost);
+            let points = points(&lost.lines);
             if let Err(held) = round.pace.admit(points, round.until).await {
                 resend.put_back(lost);
                 return Err(held.into());
             }
-            if let Err(error) = server.write(&lost, round.dial.timeout).await {
+            if let Err(error) = server.write(&lost.lines, round.dial.timeout).await {
                 resend.put_back(lost);
                 return Err(error.into());
             }
             round.sent_again.add(points);
-            drop(server.keep(lost));
+            drop(server.keep(Buffer { at: Instant::now(), ..lost }));
         }
         server.write(lines, round.dial.timeout).await?;
-        *lines = server.keep(std::mem::take(lines));
+        *lines = server.keep(Buffer { write: round.write, at: Instant::now(), lines: std::mem::take(lines) });
         Ok(())
+    }
+
+    /// What is not sure to have arrived.
+    pub(super) fn doubt(&self) -> Doubt {
+        let unread = self.servers.iter().filter_map(Server::oldest_unread).min();
+        Doubt { unread, lost: self.resend.oldest() }
     }
 
     /// If the connection has ended, what the server may not have read of it is to be sent again.

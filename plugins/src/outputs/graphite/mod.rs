@@ -17,7 +17,7 @@ use futures_util::future::join_all;
 use heliograph_core::config::{self, ConfigError, Section};
 use heliograph_core::error::{BoxError, StartError, WriteError};
 use heliograph_core::model::{MetricRef, WriteBatch};
-use heliograph_core::plugin::{BuildContext, Output, OutputSpec};
+use heliograph_core::plugin::{BuildContext, Doubt, Output, OutputSpec};
 use heliograph_core::stats::{Count, StatSeries};
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -100,6 +100,8 @@ struct Graphite {
     plugin: Arc<str>,
     /// A metric goes by its series, so that the points of a series keep their order.
     lanes: Vec<Lane>,
+    /// Number of the write at hand.
+    write: u64,
     local_address: String,
     timeout: Option<Duration>,
     tls: Option<TlsClientOptions>,
@@ -144,6 +146,18 @@ impl Output for Graphite {
         }
     }
 
+    fn begin(&mut self, write: u64) {
+        self.write = write;
+    }
+
+    fn doubt(&self) -> Doubt {
+        let oldest = |one: Option<u64>, other| one.into_iter().chain(other).min();
+        self.lanes.iter().map(Lane::doubt).fold(Doubt::default(), |all, lane| Doubt {
+            unread: oldest(all.unread, lane.unread),
+            lost: oldest(all.lost, lane.lost),
+        })
+    }
+
     async fn close(&mut self) {
         // What a connection has lost goes out once more, if it can.
         self.lanes.iter_mut().for_each(Lane::clear);
@@ -180,6 +194,7 @@ impl Graphite {
         Self {
             plugin: context.name.clone(),
             lanes: (0..options.connections.get()).map(lane).collect(),
+            write: 0,
             local_address: options.local_address,
             timeout: options.timeout.positive(),
             tls,
@@ -231,8 +246,8 @@ impl Graphite {
     /// Sends what was taken in, over all connections at the same time.
     async fn send(&mut self, until: Instant, report: &mut Report) -> Result<(), BoxError> {
         let dial = self.dial().await?;
-        let Self { lanes, pace, points_written: written, points_sent_again: sent_again, .. } = self;
-        let round = Round { dial: &dial, pace, until, written, sent_again };
+        let Self { lanes, write, pace, points_written: written, points_sent_again: sent_again, .. } = self;
+        let round = Round { write: *write, dial: &dial, pace, until, written, sent_again };
         let outcomes = join_all(lanes.iter_mut().map(|lane| lane.send(round))).await;
         let mut failures = Vec::new();
         for (lane, outcome) in lanes.iter_mut().zip(outcomes) {

@@ -4,14 +4,32 @@
 //! is sent again: a point of the same path and time overwrites itself, so that what did arrive does no harm.
 
 use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// The newest buffers, up to a limit in bytes.
 #[derive(Debug, Default)]
 pub(super) struct Unread {
-    buffers: VecDeque<Vec<u8>>,
+    buffers: VecDeque<Buffer>,
     bytes: usize,
     limit: usize,
 }
+
+/// Lines of one write.
+#[derive(Debug)]
+pub(super) struct Buffer {
+    /// The write's number.
+    pub(super) write: u64,
+    /// When it was handed to the kernel.
+    pub(super) at: Instant,
+    pub(super) lines: Vec<u8>,
+}
+
+/// What a server may have read without doing anything with it yet, before the end of its connection.
+const AT_WORK: Duration = Duration::from_secs(2);
+/// An end that is seen so long after the last write has nothing to do with it.
+const RECENT: Duration = Duration::from_secs(30);
 
 impl Unread {
     pub(super) fn new(limit: usize) -> Self {
@@ -19,22 +37,27 @@ impl Unread {
     }
 
     /// Adds the newest buffer. What is too much goes, the oldest first; the last buffer that went can be used again.
-    pub(super) fn push(&mut self, buffer: Vec<u8>) -> Vec<u8> {
-        self.bytes += buffer.len();
+    pub(super) fn push(&mut self, buffer: Buffer) -> Vec<u8> {
+        self.bytes += buffer.lines.len();
         self.buffers.push_back(buffer);
         self.shrink()
     }
 
+    /// Number of the oldest write of which there is a buffer.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        self.buffers.front().map(|buffer| buffer.write)
+    }
+
     /// Takes the oldest buffer out.
-    pub(super) fn pop(&mut self) -> Option<Vec<u8>> {
+    pub(super) fn pop(&mut self) -> Option<Buffer> {
         let buffer = self.buffers.pop_front()?;
-        self.bytes -= buffer.len();
+        self.bytes -= buffer.lines.len();
         Some(buffer)
     }
 
     /// Puts a buffer back in front of all others, whatever the limit: it was within it.
-    pub(super) fn put_back(&mut self, buffer: Vec<u8>) {
-        self.bytes += buffer.len();
+    pub(super) fn put_back(&mut self, buffer: Buffer) {
+        self.bytes += buffer.lines.len();
         self.buffers.push_front(buffer);
     }
 
@@ -49,10 +72,14 @@ impl Unread {
         all - self.bytes
     }
 
-    /// The server has read all of it.
-    pub(super) fn clear(&mut self) {
-        self.buffers.clear();
-        self.bytes = 0;
+    /// The server's system had handed all of it over when the connection ended. If that was because the process died, it
+    /// has taken with it what it was at.
+    pub(super) fn was_read(&mut self) {
+        let newest = self.buffers.back().map(|buffer| buffer.at);
+        let settled = |at: Instant| newest.is_none_or(|newest| newest.elapsed() > RECENT || at + AT_WORK < newest);
+        while self.buffers.front().is_some_and(|buffer| settled(buffer.at)) {
+            drop(self.pop());
+        }
     }
 
     /// Bytes held.
@@ -64,7 +91,7 @@ impl Unread {
         let mut gone = Vec::new();
         while self.bytes > self.limit {
             let Some(buffer) = self.pop() else { break };
-            gone = buffer;
+            gone = buffer.lines;
         }
         gone
     }
@@ -75,29 +102,52 @@ mod tests {
     use super::*;
 
     fn all(unread: &mut Unread) -> String {
-        std::iter::from_fn(|| unread.pop()).map(|buffer| String::from_utf8(buffer).unwrap() + " ").collect()
+        std::iter::from_fn(|| unread.pop()).map(|buffer| String::from_utf8(buffer.lines).unwrap() + " ").collect()
+    }
+
+    fn buffer(write: u64, lines: &str) -> Buffer {
+        Buffer { write, at: Instant::now(), lines: lines.into() }
     }
 
     #[test]
     fn the_newest_stay() {
         let mut unread = Unread::new(4);
-        assert!(unread.push(b"ab".to_vec()).is_empty());
-        assert!(unread.push(b"cd".to_vec()).is_empty());
-        assert_eq!(unread.push(b"ef".to_vec()), b"ab");
+        assert!(unread.push(buffer(1, "ab")).is_empty());
+        assert!(unread.push(buffer(2, "cd")).is_empty());
+        assert_eq!(unread.oldest(), Some(1));
+        assert_eq!(unread.push(buffer(3, "ef")), b"ab");
+        assert_eq!(unread.oldest(), Some(2));
         assert_eq!((unread.bytes(), all(&mut unread).as_str()), (4, "cd ef "));
-        assert_eq!(unread.push(b"too long".to_vec()), b"too long");
+        assert_eq!(unread.push(buffer(4, "too long")), b"too long");
+        assert_eq!(unread.oldest(), None);
     }
 
     #[test]
     fn older_ones_come_first_again() {
         let (mut unread, mut older) = (Unread::new(5), Unread::new(9));
-        unread.push(b"c".to_vec());
-        older.push(b"a".to_vec());
-        older.push(b"bb".to_vec());
-        assert_eq!((unread.prepend(&mut older), older.bytes()), (0, 0));
-        unread.put_back(b"0".to_vec());
+        unread.push(buffer(3, "c"));
+        older.push(buffer(1, "a"));
+        older.push(buffer(2, "bb"));
+        assert_eq!((unread.prepend(&mut older), older.bytes(), unread.oldest()), (0, 0, Some(1)));
+        unread.put_back(buffer(0, "0"));
         assert_eq!(all(&mut unread), "0 a bb c ");
-        older.push(b"123456".to_vec());
+        older.push(buffer(4, "123456"));
         assert_eq!(unread.prepend(&mut older), 6);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_connection_that_ends_in_order_the_last_seconds_are_in_doubt() {
+        let mut unread = Unread::new(100);
+        unread.push(buffer(1, "a"));
+        tokio::time::advance(Duration::from_secs(3)).await;
+        unread.push(buffer(2, "b"));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        unread.push(buffer(3, "c"));
+        tokio::time::advance(Duration::from_secs(20)).await;
+        unread.was_read();
+        assert_eq!((unread.oldest(), unread.bytes()), (Some(2), 2));
+        tokio::time::advance(Duration::from_secs(20)).await;
+        unread.was_read();
+        assert_eq!((unread.oldest(), unread.bytes()), (None, 0));
     }
 }

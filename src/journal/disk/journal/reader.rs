@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use heliograph_core::error::Chain;
 use heliograph_core::model::{Batch, WriteBatch};
+use heliograph_core::plugin::Doubt;
 
 use crate::journal::disk::log::{Moment, Segment, file_name, is_broken};
 use crate::journal::disk::segment::{Batches, Next, Place, Records};
@@ -150,6 +151,20 @@ impl Reader {
         None
     }
 
+    /// The metrics taken next belong to the write of this number.
+    pub fn begin(&mut self, write: u64) {
+        let mut state = self.shared.lock();
+        let slot = &mut state.slots[self.index];
+        slot.doubts.begin(write, slot.stand());
+    }
+
+    /// Says which of the writes may have to be made again by another process.
+    pub fn doubt(&mut self, doubt: Doubt) {
+        let mut state = self.shared.lock();
+        state.slots[self.index].doubts.settle(doubt);
+        self.shared.cursors_moved(&mut state);
+    }
+
     /// Says what became of the metrics taken last.
     pub fn resolve(&mut self, resolution: Resolution) {
         let mut guard = self.shared.lock();
@@ -157,10 +172,7 @@ impl Reader {
         let slot = &mut state.slots[self.index];
         slot.queue.resolve(resolution);
         slot.output.size.set(slot.waiting(state.last));
-        let was_moved = std::mem::replace(&mut state.cursors_moved, true);
-        if !was_moved && state.asleep {
-            self.shared.wake.notify_one();
-        }
+        self.shared.cursors_moved(state);
         self.shared.advance(state);
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use heliograph_core::model::{Key, Kind, Origin, SeriesBuilder, Value, WriteBatch};
+use heliograph_core::plugin::Doubt;
 use heliograph_core::stats::Count;
 use proptest::prelude::*;
 
@@ -579,4 +580,37 @@ proptest! {
             Ok(())
         })?;
     }
+}
+
+/// What the output gets after a restart with all that was synced and nothing else.
+async fn after_a_crash(test: &Test) -> Vec<i64> {
+    test.restart(&test.disk.after_power_cut(&mut |_| 0), &["a"]).all(0).await
+}
+
+#[tokio::test]
+async fn another_process_repeats_what_waited_to_be_sent_again() {
+    let mut test = test(LIMITS, &["a"]);
+    // Files of some 2000 bytes: the writes in doubt must outlive those that every output is done with.
+    for (write, from) in (1..=20).zip((0..2000).step_by(100)) {
+        test.append(from..from + 100);
+        test.commit();
+        test.readers[0].begin(write);
+        test.write(0, 100, Resolution::Done).await;
+        test.readers[0].doubt(Doubt { unread: Some(write.max(6) - 5), lost: None });
+    }
+    test.commit();
+    let kept = test.stats.segments.get();
+    assert!((3..=12).contains(&kept), "{kept} files for the six writes in doubt");
+    assert_eq!(after_a_crash(&test).await, [0; 0], "no connection has broken");
+
+    test.readers[0].doubt(Doubt { unread: None, lost: Some(17) });
+    test.append_without_origin(2000..2001);
+    test.commit();
+    let all: Vec<i64> = (1600..2001).collect();
+    assert_eq!(after_a_crash(&test).await, all);
+
+    test.readers[0].doubt(Doubt::default());
+    test.all(0).await;
+    test.commit();
+    assert_eq!(after_a_crash(&test).await, [0; 0]);
 }
