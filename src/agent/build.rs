@@ -12,6 +12,7 @@ use heliograph_core::host::HostPaths;
 use heliograph_core::model::{Interner, WriteBatch};
 use heliograph_core::plugin::{BuildContext, ProcessorSpec};
 use heliograph_core::stage::{InputRules, Rename};
+use heliograph_core::states::States;
 use heliograph_core::stats::{Count, StatSeries, Stats};
 use tracing::Level;
 
@@ -36,6 +37,7 @@ pub struct Surroundings {
     pub clock: Clock,
     pub host: HostPaths,
     pub stats: Stats,
+    pub states: States,
 }
 
 /// What the log is to know of the plugins, once they run.
@@ -109,7 +111,7 @@ impl Builder<'_> {
         measurement: &str,
         kind: &'static str,
     ) -> Identity {
-        let Surroundings { clock, host, stats } = self.surroundings;
+        let Surroundings { clock, host, stats, .. } = self.surroundings;
         let plugin = section.plugin();
         let full = section.name();
         let name: Arc<str> =
@@ -203,6 +205,7 @@ impl Builder<'_> {
                 gather_time: stats.mean_time(&series, "gather_time_ns"),
             },
             delivery: None,
+            states: self.surroundings.states.clone(),
         })
     }
 
