@@ -134,7 +134,7 @@ proptest! {
             }
             let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
             collect(&mut collector, version, &batch(&lines));
-            let limits = Limits { samples, bytes, metadata: true };
+            let limits = Limits { samples, bytes, metadata: true, time_first: second };
             let mut got: BTreeMap<Labels, Vec<(f64, i64)>> = BTreeMap::new();
             for series in requests(&collector, &mut encoder, version, limits).into_iter().flatten() {
                 got.entry(series.labels).or_default().extend(series.samples);
