@@ -73,7 +73,10 @@ mod field {
     pub(super) const V2_REFERENCES: u8 = 1;
     pub(super) const V2_METADATA: u8 = 5;
     pub(super) const SAMPLE_TIME: u8 = 2;
+    pub(super) const V2_SAMPLE_START: u8 = 3;
     pub(super) const HISTOGRAM_TIME: u8 = 15;
+    /// Of field 17, whose key takes two bytes.
+    pub(super) const V2_HISTOGRAM_START: [u8; 2] = [0x88, 0x01];
 }
 
 impl Encoder {
@@ -233,12 +236,18 @@ fn samples_len(set: &SeriesSet, series: &TimeSeries, piece: Piece) -> usize {
 #[inline]
 fn content_len(set: &SeriesSet, series: &TimeSeries, sample: &Sample) -> usize {
     let time = if sample.milliseconds == 0 { 0 } else { 1 + varint_len(sample.milliseconds as u64) };
-    time + match series.is_histogram {
-        true => set.histogram(sample).len(),
-        // A zero goes without saying, but not one below zero.
-        false if sample.value().to_bits() == 0 => 0,
-        false => 1 + size_of::<f64>(),
-    }
+    let start = match (sample.start, series.is_histogram) {
+        (0, _) => 0,
+        (start, false) => 1 + varint_len(start as u64),
+        (start, true) => 2 + varint_len(start as u64),
+    };
+    time + start
+        + match series.is_histogram {
+            true => set.histogram(sample).len(),
+            // A zero goes without saying, but not one below zero.
+            false if sample.value().to_bits() == 0 => 0,
+            false => 1 + size_of::<f64>(),
+        }
 }
 
 #[inline]
@@ -257,6 +266,10 @@ fn write_samples(
         if series.is_histogram {
             out.extend_from_slice(set.histogram(sample));
             wire::integer(out, field::HISTOGRAM_TIME, sample.milliseconds as u64);
+            if sample.start != 0 {
+                out.extend_from_slice(&field::V2_HISTOGRAM_START);
+                varint(out, sample.start as u64);
+            }
         } else {
             let time = |out: &mut Vec<u8>| wire::integer(out, field::SAMPLE_TIME, sample.milliseconds as u64);
             if limits.time_first {
@@ -268,6 +281,7 @@ fn write_samples(
             if !limits.time_first {
                 time(out);
             }
+            wire::integer(out, field::V2_SAMPLE_START, sample.start as u64);
         }
     }
 }
