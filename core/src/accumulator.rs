@@ -9,6 +9,7 @@ use crate::error::BoxError;
 use crate::model::{Batch, Field, Interner, Key, Kind, Origin, SeriesBuilder, SeriesRef, Value};
 use crate::parse::{ParseOutput, ParseProblem, Parser};
 use crate::stage::{InputRules, InputStage};
+use crate::states::States;
 use crate::stats::Count;
 use crate::throttle::Throttle;
 
@@ -34,6 +35,7 @@ pub struct Accumulator {
     problems: u64,
     time_override: Option<i64>,
     delivery: Option<Delivery>,
+    states: States,
 }
 
 /// How an input learns what is safe.
@@ -101,6 +103,7 @@ impl Accumulator {
             problems: 0,
             time_override: None,
             delivery: None,
+            states: States::default(),
         }
     }
 
@@ -114,6 +117,17 @@ impl Accumulator {
     /// (`--test`).
     pub fn delivery(&self) -> Option<Delivery> {
         self.delivery.clone()
+    }
+
+    /// Lets the input keep a state beyond its own life.
+    pub fn with_states(mut self, states: States) -> Self {
+        self.states = states;
+        self
+    }
+
+    /// What inputs want to know again after a reload or a restart.
+    pub fn states(&self) -> &States {
+        &self.states
     }
 
     /// Starts a metric: tags and fields follow, [`MetricBuilder::push`] adds it.

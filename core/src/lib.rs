@@ -19,6 +19,7 @@ pub mod plugin;
 pub mod rounding;
 pub mod serialize;
 pub mod stage;
+pub mod states;
 pub mod stats;
 pub mod throttle;
 pub mod timestamp;

@@ -17,6 +17,7 @@ use heliograph_core::error::{BoxError, Chain};
 use heliograph_core::host::HostPaths;
 use heliograph_core::model::Batch;
 use heliograph_core::serialize::Serializer;
+use heliograph_core::states::States;
 use heliograph_core::stats::Stats;
 use heliograph_plugins::serializers::influx::{InfluxOptions, InfluxSerializer};
 use heliograph_plugins::{aggregators, inputs, outputs, processors, secretstores};
@@ -117,7 +118,7 @@ pub fn run_with(options: &Options, log: &Control, stats: Stats, end: Stop) -> Re
 }
 
 fn surroundings(stats: Stats) -> Surroundings {
-    Surroundings { clock: Clock::system(), host: HostPaths::from_environment(), stats }
+    Surroundings { clock: Clock::system(), host: HostPaths::from_environment(), stats, states: States::default() }
 }
 
 /// A configuration that is ready to run.
@@ -164,6 +165,8 @@ struct Agent<'a> {
 /// What woke the agent up.
 enum Wake {
     Ended(Result<Outcome, BoxError>),
+    /// A plugin keeps another state.
+    State,
     Asked(Request),
 }
 
@@ -176,13 +179,17 @@ impl Agent<'_> {
             self.log.configure(&ready.log).map_err(|error| format!("cannot open the log file: {error}"))?;
             ready.log_rules.apply(self.log);
             ready.banner.say(&ready.agent, self.options);
-            let (outcome, next) = self.run_configuration(ready.pipeline, &mut watcher).await?;
+            let states = self.surroundings.states.clone();
+            if let Some(file) = &ready.state {
+                file.restore(&states);
+            }
+            let (outcome, next) = self.run_configuration(ready.pipeline, ready.state.as_ref(), &mut watcher).await?;
             let Some(mut next) = next else {
                 judge(self.options.mode, &outcome)?;
-                return ready.state.map_or(Ok(()), |state| state.store().map_err(BoxError::from));
+                return ready.state.map_or(Ok(()), |mut file| file.store(&states).map_err(BoxError::from));
             };
-            if let Some(state) = ready.state {
-                if let Err(error) = state.store() {
+            if let Some(mut state) = ready.state {
+                if let Err(error) = state.store(&states) {
                     tracing::error!(error = %Chain(&error), "the states of plugins are kept in memory only");
                 }
                 if let Some(next) = &mut next.state {
@@ -198,11 +205,13 @@ impl Agent<'_> {
     async fn run_configuration(
         &mut self,
         pipeline: Pipeline,
+        file: Option<&StateFile>,
         watcher: &mut Watcher<'_>,
     ) -> Result<(Outcome, Option<Ready>), BoxError> {
         let (stopper, stop) = stop::channel();
         let (flush, flush_now) = watch::channel(0);
         let mode = self.options.mode;
+        let mut states = self.surroundings.states.changes();
         let notifier = self.notifier.clone();
         let run = async {
             match mode {
@@ -220,9 +229,11 @@ impl Agent<'_> {
                 request = self.signals.next() => Wake::Asked(request),
                 () = self.end.requested(), if !is_ending => Wake::Asked(Request::End),
                 () = watcher.changed(), if !is_ending => Wake::Asked(Request::Reload),
+                Ok(()) = states.changed(), if file.is_some() => Wake::State,
             };
             match wake {
                 Wake::Ended(outcome) => return Ok((outcome?, next)),
+                Wake::State => store(file, &self.surroundings.states).await,
                 Wake::Asked(_) if is_ending => {}
                 Wake::Asked(Request::Flush) => flush.send_modify(|count| *count += 1),
                 Wake::Asked(Request::Reload) => match self.reload().await {
@@ -263,6 +274,16 @@ impl Agent<'_> {
                 Reload::Failed
             }
         }
+    }
+}
+
+/// Writes the states as soon as one changes, so that a kill costs none; a failure is told again at the end.
+async fn store(file: Option<&StateFile>, states: &States) {
+    let Some(mut file) = file.cloned() else { return };
+    let states = states.clone();
+    let stored = tokio::task::spawn_blocking(move || file.store(&states)).await;
+    if let Ok(Err(error)) = stored {
+        tracing::warn!(error = %Chain(&error), "the states of plugins are kept in memory only");
     }
 }
 

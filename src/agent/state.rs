@@ -1,7 +1,7 @@
 //! The state file: what plugins want to know again after a restart (`[agent] statefile`).
 //!
-//! A JSON object from plugin ID to state, which is JSON in base64. No plugin of this version keeps a state, so all
-//! entries are those of plugins that are not here, or not in this configuration; they are kept as they are.
+//! A JSON object from plugin ID to state, which is JSON in base64. Entries of plugins that are not here, or not in this
+//! configuration, are kept as they are.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use heliograph_core::states::States;
 use tracing::{debug, info};
 
 /// Largest state file that is read, in bytes.
 const MAX_BYTES: u64 = 64 << 20;
 
 /// A state file and what is in it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct StateFile {
     path: PathBuf,
     entries: BTreeMap<String, String>,
@@ -73,11 +74,21 @@ impl StateFile {
         }
     }
 
-    /// Writes the file. A reader sees the old one or the new one whole, also after a crash.
+    /// Hands the states to the plugins.
+    pub fn restore(&self, states: &States) {
+        for (id, state) in &self.entries {
+            if let Some(state) = BASE64_STANDARD.decode(state).ok().and_then(|bytes| String::from_utf8(bytes).ok()) {
+                states.restore(id, state);
+            }
+        }
+    }
+
+    /// Writes the file with the states that plugins have now. A reader sees the old one or the new one whole, also after a crash.
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn store(&self) -> Result<(), StateError> {
+    pub fn store(&mut self, states: &States) -> Result<(), StateError> {
+        self.entries.extend(states.all().into_iter().map(|(id, state)| (id, BASE64_STANDARD.encode(state))));
         debug!(file = %self.path.display(), "storing the states of plugins");
         let text = serde_json::to_string(&self.entries)
             .map_err(|error| StateError::Write { path: self.path.clone(), source: error.into() })?;
@@ -139,7 +150,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state");
         fs::write(&path, before).unwrap();
-        StateFile::load(&path).unwrap().store().unwrap();
+        StateFile::load(&path).unwrap().store(&States::default()).unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         fs::read_to_string(&path).unwrap()
     }
@@ -160,12 +171,29 @@ mod tests {
     }
 
     #[test]
+    fn states_go_to_plugins_and_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        fs::write(&path, r#"{"a": "WzFd", "b": "/w=="}"#).unwrap();
+        let mut file = StateFile::load(&path).unwrap();
+        let states = States::default();
+        file.restore(&states);
+        assert_eq!(states.get("a").as_deref(), Some("[1]"));
+        assert_eq!(states.get("b"), None, "no text");
+        states.set("a", "[2]".into());
+        file.store(&states).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), r#"{"a":"WzJd","b":"/w=="}"#);
+    }
+
+    #[test]
     fn a_missing_file_is_made() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state");
-        StateFile::load(&path).unwrap().store().unwrap();
+        StateFile::load(&path).unwrap().store(&States::default()).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "{}");
-        let error = StateFile { path: folder.path().join("no/state"), entries: BTreeMap::new() }.store().unwrap_err();
+        let error = StateFile { path: folder.path().join("no/state"), entries: BTreeMap::new() }
+            .store(&States::default())
+            .unwrap_err();
         assert!(error.to_string().starts_with("cannot write the state file"), "{error}");
     }
 
@@ -206,7 +234,7 @@ mod tests {
         let mut state = StateFile::load(&path("link")).unwrap();
         let before = StateFile { path: path("link"), entries: parse(r#"{"a": ""}"#).unwrap() };
         state.follow(before);
-        state.store().unwrap();
+        state.store(&States::default()).unwrap();
         assert!(path("link").is_symlink());
         assert_eq!(fs::read_to_string(path("real")).unwrap(), r#"{"a":""}"#);
     }
@@ -218,7 +246,7 @@ mod tests {
         fs::write(&path, r#"{"a": ""}"#).unwrap();
         // A folder in the way of the new file.
         fs::create_dir(folder.path().join("state.new")).unwrap();
-        StateFile::load(&path).unwrap().store().unwrap();
+        StateFile::load(&path).unwrap().store(&States::default()).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), r#"{"a":""}"#);
     }
 }

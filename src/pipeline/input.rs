@@ -9,6 +9,7 @@ use heliograph_core::error::{BoxError, Chain, StartError};
 use heliograph_core::model::Batch;
 use heliograph_core::plugin::Input;
 use heliograph_core::stage::InputRules;
+use heliograph_core::states::States;
 use heliograph_core::stats::{Count, MeanTime};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -39,6 +40,8 @@ pub struct RunningInput {
     pub startup_errors: StartupErrorBehavior,
     /// How it learns what is delivered; nothing is with `--test`.
     pub delivery: Option<Delivery>,
+    /// What it wants to know again after a reload or a restart.
+    pub states: States,
     pub time_source: TimeSource,
     pub stats: InputStats,
 }
@@ -67,7 +70,7 @@ impl RunningInput {
 
     /// Starts the plugin. `Err` if the agent must not run without it.
     async fn start(&mut self, clock: &Clock, sink: &mpsc::Sender<Batch>) -> Result<Started, BoxError> {
-        let mut accumulator = self.accumulator(self.service_precision, clock, sink);
+        let mut accumulator = self.accumulator(self.service_precision, clock, sink).with_states(self.states.clone());
         if let Some(delivery) = &self.delivery {
             accumulator = accumulator.with_delivery(delivery.clone());
         }

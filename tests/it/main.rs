@@ -6,13 +6,17 @@ mod kit;
 mod cardinality;
 #[cfg(feature = "demo")]
 mod demo;
+mod disk_full;
 mod graphite;
 mod kill;
 mod lifecycle;
 mod mqtt;
+mod mqtt5;
 mod mqtt_delivery;
+mod mqtt_script;
 mod outage;
 mod prometheus;
+mod quarantine;
 mod remote_write;
 mod remote_write_stream;
 mod running_agent;

@@ -90,7 +90,7 @@ fn wildcards_and_names_out_of_topics() {
 }
 
 /// Files of a certificate authority, and of a server and a client that it knows.
-fn certificates(broker: &Mosquitto) {
+pub fn certificates(broker: &Mosquitto) {
     let mut authority = CertificateParams::new(Vec::new()).unwrap();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     // With one name for all, the broker would take each certificate for its own issuer.
@@ -109,7 +109,7 @@ fn certificates(broker: &Mosquitto) {
 }
 
 /// A broker with a listener for TLS that wants certificates of clients; its port.
-fn tls_broker(protocol: &str) -> (Mosquitto, u16) {
+pub fn tls_broker(protocol: &str) -> (Mosquitto, u16) {
     let port = free_port();
     let mut broker = Mosquitto::new(&format!(
         "allow_anonymous true\nlistener {port} 127.0.0.1\nprotocol {protocol}\ncafile @/ca.pem\ncertfile @/server.pem\n\
@@ -121,7 +121,7 @@ fn tls_broker(protocol: &str) -> (Mosquitto, u16) {
     (broker, port)
 }
 
-fn tls_options(broker: &Mosquitto) -> String {
+pub fn tls_options(broker: &Mosquitto) -> String {
     let path = |name| broker.server().path(name).display().to_string();
     let (ca, cert, key) = (path("ca.pem"), path("client.pem"), path("client.key"));
     format!("{ALL}  tls_ca = \"{ca}\"\n  tls_cert = \"{cert}\"\n  tls_key = \"{key}\"\n")

@@ -1,15 +1,17 @@
 //! Which messages wait for their acknowledgement, and who sends it: in order of arrival, once they are safe.
 //!
-//! The client writes to the socket for every request that comes through its channel, and that costs more than all else
+//! The client library writes to the socket for every request that comes through its channel, and that costs more than all else
 //! that is done for a small message. So only the first of a group goes that way, since it wakes the poll loop up; the
-//! connection writes the others, together, when it sees that the first has gone out.
+//! connection writes the others, together, when it sees that the first has gone out. With MQTT 5 the library does not let it,
+//! so there they follow one by one.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use rumqttc::{AsyncClient, Publish, QoS};
+use rumqttc::QoS;
 use tokio::sync::watch;
+
+use super::client::Requests;
 
 /// Shared by handler, acknowledger and connection.
 #[derive(Debug, Default)]
@@ -20,8 +22,8 @@ struct State {
     waiting: VecDeque<(u64, Ack)>,
     /// Newest message that is safe.
     safe: u64,
-    /// Counts connections: an acknowledgement is good only for the one its message came by. A message of an earlier one
-    /// is passed over: its packet number means nothing any more, and the broker sends it again.
+    /// Counts beginnings and ends of connections: an acknowledgement is good only for the one its message came by. A
+    /// message of an earlier one is passed over: its packet number means nothing any more, and the broker sends it again.
     epoch: u64,
     /// The first of a group is on its way through the client's channel.
     first_sent: bool,
@@ -36,16 +38,21 @@ pub struct Ack {
 }
 
 impl Acks {
-    /// Number of the connection; the first has 1.
+    /// Number of the connection's life; the first has 1, and what comes after its end has another.
     pub fn epoch(&self) -> u64 {
         self.lock().epoch
     }
 
-    /// A new connection has begun. What was on its way through the channel of the old one is gone.
-    pub fn connected(&self) {
+    /// A connection has begun or ended. What was on its way through the channel of the old one is gone.
+    pub fn turn(&self) {
         let mut state = self.lock();
         state.epoch += 1;
         state.first_sent = false;
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.lock().waiting.len()
     }
 
     /// A message waits; messages come in ascending order.
@@ -92,15 +99,12 @@ impl State {
 }
 
 /// Has messages acknowledged as they become safe. Ends with the handler.
-pub async fn acknowledge(acks: Arc<Acks>, mut watermark: watch::Receiver<u64>, client: AsyncClient) {
+pub async fn acknowledge(acks: Arc<Acks>, mut watermark: watch::Receiver<u64>, requests: Requests) {
     while watermark.changed().await.is_ok() {
         let safe = *watermark.borrow_and_update();
         let Some(first) = acks.first(safe) else { continue };
-        let mut publish = Publish::new("", first.qos, Vec::new());
-        publish.pkid = first.packet;
-        // The timeout keeps a client that has stopped from holding this task for ever.
-        let sent = tokio::time::timeout(Duration::from_secs(60), client.ack(&publish)).await;
-        if !matches!(sent, Ok(Ok(()))) {
+        // There is room: nothing else of note goes that way.
+        if requests.acknowledge(first).await.is_err() {
             return;
         }
     }
@@ -123,7 +127,7 @@ mod tests {
     #[test]
     fn the_first_wakes_and_the_rest_follows_in_order() {
         let acks = Acks::default();
-        acks.connected();
+        acks.turn();
         waiting(&acks, 1..=4);
         assert_eq!(packet(acks.first(2)), Some(1));
         assert_eq!(packet(acks.first(3)), None, "the first is still on its way");
@@ -134,10 +138,12 @@ mod tests {
     #[test]
     fn nothing_of_an_earlier_connection_is_acknowledged() {
         let acks = Acks::default();
-        acks.connected();
+        acks.turn();
         waiting(&acks, 1..=3);
         assert_eq!(packet(acks.first(1)), Some(1));
-        acks.connected();
+        acks.turn();
+        assert_eq!(packet(acks.first(2)), None, "the connection is gone");
+        acks.turn();
         waiting(&acks, 4..=5);
         assert_eq!(packet(acks.first(3)), None);
         assert_eq!(packet(acks.first(5)), Some(4));

@@ -1,73 +1,22 @@
-//! Options of the MQTT consumer, and what the client needs of them.
+//! Options of the MQTT consumer, checked.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use heliograph_core::config::{self, Secret};
-use rumqttc::{MqttOptions, QoS, TlsConfiguration, Transport};
-use serde::Deserialize;
+use heliograph_core::config::{self, SecretError};
+use heliograph_core::glob::GlobError;
+use heliograph_core::timestamp::TimestampError;
+use rumqttc::QoS;
 
-use super::topic::{TopicParsing, TopicParsingError, TopicParsingOptions, check_filter};
-use crate::common::tls::{TlsClientOptions, TlsError, default_client_config};
+use super::client::SHORTEST_KEEPALIVE;
+pub use super::options::{MqttConsumerOptions, Retained};
+use super::properties::PropertyRules;
+use super::server::{Server, without_login};
+use super::topic::{TopicParsing, TopicParsingError, check_filter, shared_group};
+use crate::common::tls::{TlsClientOptions, TlsError};
 
-/// The options, as they stand in the file.
-#[derive(Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MqttConsumerOptions {
-    /// Broker URLs, tried in order at every connection.
-    pub servers: Vec<String>,
-    /// Subscription filters.
-    pub topics: Vec<String>,
-    /// Tag that holds the topic; empty for none.
-    pub topic_tag: String,
-    /// Quality of service of all filters: 0, 1 or 2.
-    pub qos: u8,
-    /// Time for connecting, TLS and the MQTT handshake together.
-    pub connection_timeout: config::Duration,
-    /// Longest pause between two attempts to connect.
-    pub max_reconnect_interval: config::Duration,
-    /// Silence after which a ping is sent.
-    pub keepalive: config::Duration,
-    /// Time for the answer to a ping.
-    pub ping_timeout: config::Duration,
-    /// Messages on their way to the outputs, with a persistent session.
-    pub max_undelivered_messages: Option<i64>,
-    /// Ask the broker to keep the session, and acknowledge only what is delivered.
-    pub persistent_session: bool,
-    /// Own name towards the broker; made up if empty.
-    pub client_id: String,
-    /// User name.
-    pub username: Secret,
-    /// Password.
-    pub password: Secret,
-    /// Log what the client does, at debug level.
-    pub client_trace: bool,
-    /// What topics say.
-    pub topic_parsing: Vec<TopicParsingOptions>,
-}
-
-impl Default for MqttConsumerOptions {
-    fn default() -> Self {
-        let seconds = |seconds: i64| config::Duration::from_nanos(seconds * 1_000_000_000);
-        Self {
-            servers: vec!["tcp://127.0.0.1:1883".into()],
-            topics: Vec::new(),
-            topic_tag: "topic".into(),
-            qos: 0,
-            connection_timeout: seconds(30),
-            max_reconnect_interval: seconds(30),
-            keepalive: seconds(60),
-            ping_timeout: seconds(10),
-            max_undelivered_messages: None,
-            persistent_session: false,
-            client_id: String::new(),
-            username: Secret::default(),
-            password: Secret::default(),
-            client_trace: false,
-            topic_parsing: Vec::new(),
-        }
-    }
-}
+/// Most connections of an input.
+const MAX_CONNECTIONS: usize = 64;
 
 /// An option whose value cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -76,20 +25,55 @@ pub enum OptionError {
     NoServers,
     #[error("option `servers`: cannot use {url:?}: {reason}")]
     Server { url: String, reason: String },
-    #[error("option `topics`: cannot use filter {filter:?}: {reason}")]
-    Filter { filter: String, reason: &'static str },
+    #[error("option `{option}`: cannot use filter {filter:?}: {reason}")]
+    Filter { option: &'static str, filter: String, reason: &'static str },
     #[error("option `qos`: {0} is none of 0, 1 and 2")]
     Qos(u8),
+    #[error("option `protocol`: {0:?} is not spoken here; a broker that knows 3.1 alone has to learn \"3.1.1\"")]
+    OldProtocol(String),
+    #[error("option `protocol`: {0:?} is none of \"3.1.1\" and \"5\"")]
+    Protocol(String),
+    #[error("option `{0}` needs protocol = \"5\"")]
+    OnlyV5(&'static str),
     #[error("option `connection_timeout`: {0:?} is shorter than 1s")]
     ConnectionTimeout(Duration),
+    #[error("option `keepalive`: {0:?} is shorter than 5s, the least with protocol = \"5\"")]
+    Keepalive(Duration),
     #[error("option `max_undelivered_messages`: {0} is less than 1")]
     MaxUndelivered(i64),
     #[error("option `persistent_session` needs a `client_id`, so that the broker knows the session again")]
     NoClientId,
+    #[error("option `{0}` needs persistent_session = true")]
+    OnlyPersistent(&'static str),
+    #[error("option `session_expiry`: {0:?} is neither \"never\" nor a duration of at least 1s")]
+    SessionExpiry(String),
+    #[error(
+        "option `receive_maximum`: {maximum} is more than the {connections} connections may have of max_undelivered_messages = {limit}"
+    )]
+    ReceiveMaximum { maximum: u16, connections: usize, limit: u64 },
+    #[error("option `connections`: {0} is not between 1 and {MAX_CONNECTIONS}")]
+    Connections(i64),
+    #[error(
+        "option `connections`: more than one need a `client_id`, from which they have their names and their shared group"
+    )]
+    ConnectionsWithoutName,
+    #[error("option `{option}`: {group:?} cannot name a shared group, which is not empty and has none of / + #{hint}")]
+    Group { option: &'static str, group: String, hint: &'static str },
+    #[error("option `user_properties_as_tags`: {0}")]
+    UserProperties(GlobError),
+    #[error("option `user_property_timestamp_format`: {0}")]
+    TimestampFormat(TimestampError),
     #[error(transparent)]
     TopicParsing(#[from] TopicParsingError),
     #[error(transparent)]
     Tls(#[from] TlsError),
+}
+
+/// Version of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    V3_1_1,
+    V5,
 }
 
 /// The options, checked.
@@ -97,34 +81,25 @@ pub enum OptionError {
 pub struct Settings {
     pub options: MqttConsumerOptions,
     pub tls: TlsClientOptions,
+    pub protocol: Protocol,
     pub servers: Vec<Server>,
     pub qos: QoS,
+    /// What is subscribed to: the topics, in a shared group if there is one.
+    pub filters: Vec<String>,
     pub topic_parsing: Vec<TopicParsing>,
-    pub client_id: String,
+    /// A name towards the broker for each connection.
+    pub client_ids: Vec<String>,
     /// Messages on their way to the outputs, with a persistent session.
     pub max_undelivered: u64,
+    /// Those of a connection, as a broker of MQTT 5 is told; without a persistent session nothing waits.
+    pub window: Option<u16>,
+    /// Whole seconds; zero sends no pings.
+    pub keepalive: Duration,
+    /// Seconds; only with MQTT 5.
+    pub session_expiry: Option<u32>,
+    /// What is made of properties, if anything is.
+    pub properties: Option<PropertyRules>,
 }
-
-/// A broker.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Server {
-    /// For logs: the URL without user and password.
-    pub shown: String,
-    address: Address,
-    login: Option<(String, String)>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Address {
-    Tcp { host: String, port: u16 },
-    Tls { host: String, port: u16 },
-    WebSocket { url: String },
-    SecureWebSocket { url: String },
-    Unix { path: String },
-}
-
-/// Largest packet the protocol knows: no payload is refused for its size.
-const MAX_PACKET: usize = 268_435_455 + 5;
 
 impl Settings {
     /// Checks the options. Reads the certificate files, so that mistakes are found when the configuration is loaded.
@@ -138,8 +113,14 @@ impl Settings {
             2 => QoS::ExactlyOnce,
             other => return Err(OptionError::Qos(other)),
         };
+        let protocol = protocol(&options)?;
         if options.connection_timeout.to_std() < Duration::from_secs(1) {
             return Err(OptionError::ConnectionTimeout(options.connection_timeout.to_std()));
+        }
+        // The protocol has sixteen bits for it.
+        let keepalive = Duration::from_secs(options.keepalive.to_std().as_secs().min(u64::from(u16::MAX)));
+        if protocol == Protocol::V5 && keepalive < SHORTEST_KEEPALIVE {
+            return Err(OptionError::Keepalive(options.keepalive.to_std()));
         }
         let max_undelivered = match options.max_undelivered_messages {
             None => 1000,
@@ -150,139 +131,139 @@ impl Settings {
         if options.persistent_session && options.client_id.is_empty() {
             return Err(OptionError::NoClientId);
         }
-        for filter in &options.topics {
-            check_filter(filter).map_err(|reason| OptionError::Filter { filter: filter.clone(), reason })?;
-        }
+        let connections = usize::try_from(options.connections).ok().filter(|n| (1..=MAX_CONNECTIONS).contains(n));
+        let connections = connections.ok_or(OptionError::Connections(options.connections))?;
+        let filters = filters(&options, connections)?;
+        let window = window(&options, protocol, connections, max_undelivered)?;
+        let session_expiry = session_expiry(&options, protocol)?;
         let secure = tls.client_config()?.is_some();
         let parse = |url: &String| {
             Server::parse(url, secure).map_err(|reason| OptionError::Server { url: without_login(url), reason })
         };
         let servers = options.servers.iter().map(parse).collect::<Result<_, _>>()?;
         let topic_parsing = options.topic_parsing.iter().map(TopicParsing::new).collect::<Result<_, _>>()?;
-        let client_id = match options.client_id.as_str() {
-            "" => format!("heliograph-consumer-{}", random_name()),
-            id => id.to_string(),
+        let client_ids = match (options.client_id.as_str(), connections) {
+            ("", _) => vec![format!("heliograph-consumer-{}", random_name())],
+            (id, 1) => vec![id.to_string()],
+            (id, _) => (1..=connections).map(|number| format!("{id}-{number}")).collect(),
         };
-        Ok(Self { options, tls, servers, qos, topic_parsing, client_id, max_undelivered })
-    }
-
-    /// What the client is to do to reach this server. Secrets and certificates are read anew, since they rotate.
-    pub fn client_options(&self, server: &Server) -> Result<MqttOptions, Box<dyn std::error::Error + Send + Sync>> {
-        let (host, port) = match &server.address {
-            Address::Tcp { host, port } | Address::Tls { host, port } => (host.as_str(), *port),
-            Address::WebSocket { url } | Address::SecureWebSocket { url } => (url.as_str(), 0),
-            Address::Unix { path } => (path.as_str(), 0),
-        };
-        let mut client = MqttOptions::new(&self.client_id, host, port);
-        let tls = || -> Result<TlsConfiguration, TlsError> {
-            let config = match self.tls.client_config()? {
-                Some(config) => config,
-                None => default_client_config()?,
-            };
-            Ok(TlsConfiguration::Rustls(config))
-        };
-        client.set_transport(match &server.address {
-            Address::Tcp { .. } => Transport::Tcp,
-            Address::Tls { .. } => Transport::Tls(tls()?),
-            Address::WebSocket { .. } => Transport::Ws,
-            Address::SecureWebSocket { .. } => Transport::Wss(tls()?),
-            Address::Unix { .. } => Transport::Unix,
-        });
-        let (user, password) = match &server.login {
-            Some((user, password)) => (user.clone(), password.clone()),
-            None => {
-                let (user, password) = (self.options.username.resolve()?, self.options.password.resolve()?);
-                (user.as_str()?.to_string(), password.as_str()?.to_string())
-            }
-        };
-        if !user.is_empty() || !password.is_empty() {
-            client.set_credentials(user, password);
-        }
-        client
-            .set_keep_alive(Duration::from_secs(self.options.keepalive.to_std().as_secs()))
-            .set_clean_session(!self.options.persistent_session)
-            .set_manual_acks(self.options.persistent_session)
-            .set_max_packet_size(MAX_PACKET, MAX_PACKET);
-        Ok(client)
-    }
-}
-
-impl Server {
-    fn parse(url: &str, secure: bool) -> Result<Self, String> {
-        let (scheme, rest) = match url.split_once("://") {
-            Some(parts) => parts,
-            None => {
-                let scheme = if secure { "ssl" } else { "tcp" };
-                tracing::warn!(server = without_login(url), scheme, "server has no scheme, assuming one");
-                (scheme, url)
-            }
-        };
-        if scheme == "unix" {
-            let address = Address::Unix { path: rest.to_string() };
-            return Ok(Self { shown: url.to_string(), address, login: None });
-        }
-        let (authority, path) = rest.split_once('/').map_or((rest, ""), |(authority, path)| (authority, path));
-        let (login, host_port) = match authority.rsplit_once('@') {
-            None => (None, authority),
-            Some((login, host_port)) => {
-                let (user, password) = login.split_once(':').unwrap_or((login, ""));
-                (Some((percent_decode(user), percent_decode(password))), host_port)
-            }
-        };
-        let (host, port) = host_port.rsplit_once(':').ok_or("the port is missing")?;
-        let port = port.parse().map_err(|_| format!("{port:?} is no port"))?;
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_string();
-        if host.is_empty() {
-            return Err("the host is missing".into());
-        }
-        let web = |scheme| format!("{scheme}://{host_port}/{path}");
-        let address = match scheme.to_ascii_lowercase().as_str() {
-            "tcp" | "mqtt" => Address::Tcp { host: bracketed(host), port },
-            "ssl" | "tls" | "mqtts" | "mqtt+ssl" | "tcps" => Address::Tls { host: bracketed(host), port },
-            "ws" => Address::WebSocket { url: web("ws") },
-            "wss" => Address::SecureWebSocket { url: web("wss") },
-            other => return Err(format!("{other:?} is none of tcp, mqtt, ssl, tls, mqtts, ws, wss, unix")),
-        };
+        let properties = PropertyRules::new(&options)?;
         Ok(Self {
-            shown: format!("{scheme}://{}", rest.rsplit_once('@').map_or(rest, |(_, host)| host)),
-            address,
-            login,
+            options,
+            tls,
+            protocol,
+            servers,
+            qos,
+            filters,
+            topic_parsing,
+            client_ids,
+            max_undelivered,
+            window,
+            keepalive,
+            session_expiry,
+            properties,
         })
     }
-}
 
-/// The client puts host and port together with a colon, so an IPv6 address needs its brackets again.
-fn bracketed(host: String) -> String {
-    if host.contains(':') { format!("[{host}]") } else { host }
-}
+    /// User and password for this server, if any. Secrets are read anew, since they rotate.
+    pub fn login(&self, server: &Server) -> Result<Option<(String, String)>, SecretError> {
+        if let Some(login) = server.login() {
+            return Ok(Some(login.clone()));
+        }
+        let (user, password) = (self.options.username.resolve()?, self.options.password.resolve()?);
+        let login = (user.as_str()?.to_string(), password.as_str()?.to_string());
+        Ok(Some(login).filter(|(user, password)| !user.is_empty() || !password.is_empty()))
+    }
 
-/// A URL as it may be shown: without user and password.
-fn without_login(url: &str) -> String {
-    match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://***@{host}"),
-        (None, Some((_, host))) => format!("***@{host}"),
-        _ => url.to_string(),
+    /// Whether the broker may release messages that an earlier connection has received.
+    pub fn keeps_releases(&self) -> bool {
+        self.options.persistent_session && self.qos == QoS::ExactlyOnce
     }
 }
 
-fn percent_decode(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut i = 0;
-    while i < bytes.len() {
-        let escaped = (bytes[i] == b'%').then(|| text.get(i + 1..i + 3)).flatten();
-        match escaped.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                i += 3;
-            }
-            None => {
-                out.push(bytes[i]);
-                i += 1;
-            }
+/// The version, and that no option of version 5 is used with another.
+fn protocol(options: &MqttConsumerOptions) -> Result<Protocol, OptionError> {
+    match options.protocol.as_str() {
+        "5" => return Ok(Protocol::V5),
+        "3.1.1" => {}
+        old @ ("3" | "3.1") => return Err(OptionError::OldProtocol(old.into())),
+        other => return Err(OptionError::Protocol(other.into())),
+    }
+    let default = MqttConsumerOptions::default();
+    let used = [
+        ("session_expiry", options.session_expiry != default.session_expiry),
+        ("receive_maximum", options.receive_maximum != 0),
+        ("topic_alias_maximum", options.topic_alias_maximum != 0),
+        ("user_properties_as_tags", !options.user_properties_as_tags.is_empty()),
+        ("user_property_timestamp", !options.user_property_timestamp.is_empty()),
+        ("message_expiry_field", !options.message_expiry_field.is_empty()),
+    ];
+    match used.into_iter().find(|(_, used)| *used) {
+        Some((option, _)) => Err(OptionError::OnlyV5(option)),
+        None => Ok(Protocol::V3_1_1),
+    }
+}
+
+/// The topics as they are subscribed to: with several connections in a shared group, so that each message comes once.
+fn filters(options: &MqttConsumerOptions, connections: usize) -> Result<Vec<String>, OptionError> {
+    for (option, filters) in [("topics", &options.topics), ("unsubscribe", &options.unsubscribe)] {
+        for filter in filters {
+            let refused = |reason| OptionError::Filter { option, filter: filter.clone(), reason };
+            check_filter(filter).map_err(refused)?;
         }
     }
-    String::from_utf8_lossy(&out).into_owned()
+    if !options.unsubscribe.is_empty() && !options.persistent_session {
+        return Err(OptionError::OnlyPersistent("unsubscribe"));
+    }
+    if connections > 1 && options.client_id.is_empty() {
+        return Err(OptionError::ConnectionsWithoutName);
+    }
+    let (option, group, hint) = match (options.shared_group.as_str(), connections) {
+        ("", 1) => return Ok(options.topics.clone()),
+        ("", _) => ("client_id", &options.client_id, "; set `shared_group`"),
+        _ => ("shared_group", &options.shared_group, ""),
+    };
+    if group.contains(['/', '+', '#', '\0']) {
+        return Err(OptionError::Group { option, group: group.clone(), hint });
+    }
+    let in_group = |topic: &String| match shared_group(topic) {
+        Some(_) => topic.clone(),
+        None => format!("$share/{group}/{topic}"),
+    };
+    Ok(options.topics.iter().map(in_group).collect())
+}
+
+/// Messages that the broker may send on a connection without an acknowledgement.
+fn window(
+    options: &MqttConsumerOptions,
+    protocol: Protocol,
+    connections: usize,
+    max_undelivered: u64,
+) -> Result<Option<u16>, OptionError> {
+    let share = u16::try_from((max_undelivered / connections as u64).max(1)).unwrap_or(u16::MAX);
+    match (options.receive_maximum, options.persistent_session) {
+        (0, true) => Ok(Some(share).filter(|_| protocol == Protocol::V5)),
+        (0, false) => Ok(None),
+        (_, false) => Err(OptionError::OnlyPersistent("receive_maximum")),
+        (maximum, true) if maximum > share => {
+            Err(OptionError::ReceiveMaximum { maximum, connections, limit: max_undelivered })
+        }
+        (maximum, true) => Ok(Some(maximum)),
+    }
+}
+
+/// Seconds for which the broker is to keep the session; the largest number is for ever.
+fn session_expiry(options: &MqttConsumerOptions, protocol: Protocol) -> Result<Option<u32>, OptionError> {
+    let text = options.session_expiry.as_str();
+    if text == "never" {
+        return Ok(Some(u32::MAX).filter(|_| options.persistent_session && protocol == Protocol::V5));
+    }
+    if !options.persistent_session {
+        return Err(OptionError::OnlyPersistent("session_expiry"));
+    }
+    let seconds = config::Duration::parse(text).ok().map(|expiry| expiry.to_std().as_secs()).filter(|&s| s > 0);
+    let seconds = seconds.ok_or_else(|| OptionError::SessionExpiry(text.to_string()))?;
+    Ok(Some(u32::try_from(seconds).unwrap_or(u32::MAX)))
 }
 
 /// Five letters that no other consumer is likely to have.
@@ -303,37 +284,20 @@ fn random_name() -> String {
 mod tests {
     use super::*;
 
-    fn server(url: &str) -> String {
-        match Server::parse(url, false) {
-            Ok(server) => format!("{:?} {:?}", server.address, server.login),
-            Err(reason) => reason,
-        }
-    }
-
-    #[test]
-    fn schemes() {
-        assert!(server("tcp://h:1883").starts_with("Tcp { host: \"h\", port: 1883 }"));
-        assert!(server("mqtts://h:8883").starts_with("Tls"));
-        assert!(server("ws://h:80/mqtt").starts_with("WebSocket { url: \"ws://h:80/mqtt\" }"));
-        assert!(server("unix:///run/m.sock").starts_with("Unix { path: \"/run/m.sock\" }"));
-        assert!(server("tcp://[::1]:1883").starts_with("Tcp { host: \"[::1]\", port: 1883 }"));
-        assert!(server("h:1883").starts_with("Tcp"));
-        assert!(server("amqp://h:1").contains("none of"));
-        assert!(server("tcp://h").contains("port is missing"));
-        assert!(server("tcp://h:port").contains("no port"));
-    }
-
-    #[test]
-    fn a_login_in_the_url_is_used_and_never_shown() {
-        assert!(server("tcp://us%40er:pa%3Ass@h:1").ends_with("Some((\"us@er\", \"pa:ss\"))"));
-        assert_eq!(Server::parse("tcp://u:secret@h:1", false).unwrap().shown, "tcp://h:1");
-        assert_eq!(without_login("tcp://u:secret@h"), "tcp://***@h");
+    fn settings(change: impl FnOnce(&mut MqttConsumerOptions)) -> Result<Settings, OptionError> {
+        let mut options = MqttConsumerOptions::default();
+        change(&mut options);
+        Settings::new(options, TlsClientOptions::default())
     }
 
     fn refused(change: impl FnOnce(&mut MqttConsumerOptions)) -> String {
-        let mut options = MqttConsumerOptions::default();
-        change(&mut options);
-        Settings::new(options, TlsClientOptions::default()).unwrap_err().to_string()
+        settings(change).unwrap_err().to_string()
+    }
+
+    fn persistent(options: &mut MqttConsumerOptions) {
+        options.protocol = "5".into();
+        options.persistent_session = true;
+        options.client_id = "keeper".into();
     }
 
     #[test]
@@ -343,12 +307,68 @@ mod tests {
         assert!(refused(|o| o.max_undelivered_messages = Some(0)).contains("`max_undelivered_messages`: 0"));
         assert!(refused(|o| o.persistent_session = true).contains("`client_id`"));
         assert!(refused(|o| o.topics.push("a/#/b".into())).contains("a/#/b"));
+        assert!(refused(|o| o.topics.push("$share/g/".into())).contains("$share/g/"));
         assert!(refused(|o| o.connection_timeout = config::Duration::from_nanos(1)).contains("`connection_timeout`"));
+        assert!(refused(|o| o.protocol = "3.1".into()).contains("has to learn \"3.1.1\""));
+        assert!(refused(|o| o.protocol = "4".into()).contains("none of \"3.1.1\" and \"5\""));
+        assert!(refused(|o| o.connections = 0).contains("`connections`: 0"));
+        assert!(refused(|o| o.unsubscribe.push("a".into())).contains("`unsubscribe` needs persistent_session"));
+    }
+
+    #[test]
+    fn options_of_version_5_need_it() {
+        assert_eq!(refused(|o| o.session_expiry = "1h".into()), "option `session_expiry` needs protocol = \"5\"");
+        assert!(refused(|o| o.receive_maximum = 1).contains("`receive_maximum` needs protocol"));
+        assert!(refused(|o| o.topic_alias_maximum = 1).contains("`topic_alias_maximum` needs protocol"));
+        assert!(refused(|o| o.user_properties_as_tags.push("x".into())).contains("`user_properties_as_tags` needs"));
+        assert!(refused(|o| o.user_property_timestamp = "ts".into()).contains("`user_property_timestamp` needs"));
+        assert!(refused(|o| o.message_expiry_field = "ttl".into()).contains("`message_expiry_field` needs protocol"));
+    }
+
+    #[test]
+    fn what_a_broker_of_version_5_is_told() {
+        let plain = settings(|o| o.protocol = "5".into()).unwrap();
+        assert_eq!((plain.window, plain.session_expiry), (None, None));
+        let kept = settings(persistent).unwrap();
+        assert_eq!((kept.window, kept.session_expiry), (Some(1000), Some(u32::MAX)));
+        let with = |change: fn(&mut MqttConsumerOptions)| {
+            settings(|o| {
+                persistent(o);
+                change(o);
+            })
+        };
+        assert_eq!(with(|o| o.session_expiry = "2h".into()).unwrap().session_expiry, Some(7200));
+        assert_eq!(with(|o| o.session_expiry = "1000000d".into()).map(|s| s.session_expiry).ok().flatten(), None);
+        assert_eq!(with(|o| o.session_expiry = "50000d".into()).unwrap().session_expiry, Some(u32::MAX));
+        assert!(with(|o| o.session_expiry = "10ms".into()).unwrap_err().to_string().contains("`session_expiry`"));
+        assert_eq!(with(|o| o.max_undelivered_messages = Some(100_000)).unwrap().window, Some(65_535));
+        assert_eq!(with(|o| o.receive_maximum = 20).unwrap().window, Some(20));
+        assert_eq!(with(|o| o.connections = 3).unwrap().window, Some(333));
+        assert!(with(|o| o.receive_maximum = 1001).unwrap_err().to_string().contains("1001 is more than"));
+        assert!(refused(|o| (o.protocol, o.receive_maximum) = ("5".into(), 9)).contains("needs persistent_session"));
+        let short = config::Duration::from_secs(4);
+        assert!(refused(|o| (o.protocol, o.keepalive) = ("5".into(), short)).contains("`keepalive`: 4s"));
+    }
+
+    #[test]
+    fn several_connections_share_what_they_subscribe_to() {
+        let shared = settings(|o| {
+            o.topics = vec!["a/#".into(), "$share/own/b".into()];
+            (o.connections, o.client_id) = (3, "plant".into());
+        });
+        let shared = shared.unwrap();
+        assert_eq!(shared.client_ids, ["plant-1", "plant-2", "plant-3"]);
+        assert_eq!(shared.filters, ["$share/plant/a/#", "$share/own/b"]);
+        let one = settings(|o| (o.topics, o.shared_group) = (vec!["a".into()], "g".into())).unwrap();
+        assert_eq!(one.filters, ["$share/g/a"]);
+        assert!(refused(|o| o.connections = 2).contains("`client_id`"));
+        assert!(refused(|o| (o.connections, o.client_id) = (2, "a/b".into())).contains("set `shared_group`"));
+        assert!(refused(|o| o.shared_group = "+".into()).contains("`shared_group`: \"+\""));
     }
 
     #[test]
     fn each_consumer_has_a_name_of_its_own() {
-        let id = || Settings::new(MqttConsumerOptions::default(), TlsClientOptions::default()).unwrap().client_id;
+        let id = || settings(|_| {}).unwrap().client_ids;
         assert_ne!(id(), id());
     }
 }

@@ -1,22 +1,24 @@
 //! From messages to metrics: parse, name, hand on, and tell what may be acknowledged.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use heliograph_core::accumulator::{Accumulator, Delivery};
+use heliograph_core::accumulator::Accumulator;
 use heliograph_core::error::BoxError;
 use heliograph_core::memo::FingerprintHasher;
 use heliograph_core::model::{Interner, Key, Origin, SeriesRef, Value};
 use heliograph_core::parse::{ParseOutput, Parser};
 use heliograph_core::stats::{Count, StatSeries, Stats};
-use rumqttc::{AsyncClient, Publish, QoS};
 use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault};
-use tokio::sync::{mpsc, watch};
+use std::hash::BuildHasherDefault;
+use tokio::sync::mpsc;
 
-use super::acks::{Ack, Acks, acknowledge};
-use super::config::Settings;
+use super::acknowledge::Acknowledge;
+use super::client::Message;
+use super::config::{Retained, Settings};
 use super::connection::Lot;
-use super::topic::filter_matches;
+use super::label::Labels;
+use super::topic::{filter_matches, shared_group};
 
 /// Metrics after which a batch goes on even if more messages wait.
 const BATCH: usize = 256;
@@ -71,18 +73,10 @@ const OTHERS: usize = 16;
 pub struct ConsumerStats {
     received: Count,
     payload_size: Count,
+    retained_dropped: Count,
     stats: Stats,
     input: String,
     reasons: HashMap<&'static str, Count>,
-}
-
-/// What messages need that are acknowledged once they are safe.
-struct Acknowledge {
-    acks: Arc<Acks>,
-    delivery: Delivery,
-    limit: u64,
-    /// True once the agent is about to end: what is in flight then is the broker's to send again.
-    stopping: watch::Receiver<bool>,
 }
 
 impl ConsumerStats {
@@ -91,10 +85,16 @@ impl ConsumerStats {
         Self {
             received: stats.count(&series, "messages_received"),
             payload_size: stats.count(&series, "payload_size"),
+            retained_dropped: stats.count(&series, "retained_dropped"),
             stats: stats.clone(),
             input: input.to_string(),
             reasons: HashMap::new(),
         }
+    }
+
+    /// Connections after the first.
+    pub fn reconnects(stats: &Stats) -> Count {
+        stats.count(&StatSeries::new("mqtt_consumer", &[]), "reconnects")
     }
 
     /// Messages that the agent was too slow for.
@@ -102,7 +102,8 @@ impl ConsumerStats {
         stats.count(&StatSeries::new("parse_problems", &[("input", input), ("reason", "overload")]), "problems")
     }
 
-    fn refused(&mut self, reason: &'static str) {
+    /// Counts something that could not be read.
+    pub fn refused(&mut self, reason: &'static str) {
         let Self { stats, input, reasons, .. } = self;
         let count = reasons.entry(reason).or_insert_with(|| {
             stats.count(&StatSeries::new("parse_problems", &[("input", input), ("reason", reason)]), "problems")
@@ -112,28 +113,20 @@ impl ConsumerStats {
 }
 
 impl Consumer {
-    /// With a watermark and a persistent session, messages are acknowledged once they are safe.
+    /// A handler; with `acknowledge`, messages are acknowledged once they are safe.
     pub fn new(
         settings: Arc<Settings>,
         parser: Box<dyn Parser>,
         accumulator: Accumulator,
         stats: ConsumerStats,
-        client: AsyncClient,
-        acks: Arc<Acks>,
-        stopping: watch::Receiver<bool>,
+        acknowledge: Option<Acknowledge>,
     ) -> Self {
-        let delivery = accumulator.delivery().filter(|_| settings.options.persistent_session);
-        let acknowledge = delivery.map(|delivery| {
-            let watermark = delivery.watermark.clone();
-            tokio::spawn(acknowledge(acks.clone(), watermark, client));
-            Acknowledge { acks, delivery, limit: settings.max_undelivered, stopping }
-        });
         let resolves = accumulator.resolves();
         let (topics, hasher) = (HashMap::default(), Default::default());
         Self { settings, parser, accumulator, topics, hasher, resolves, stats, message: 0, acknowledge }
     }
 
-    /// Handles messages until the connection is gone; then hands on the rest.
+    /// Handles messages until the connections are gone; then hands on the rest.
     pub async fn run(mut self, mut lots: mpsc::Receiver<Lot>) {
         while let Some(lot) = lots.recv().await {
             if let Err(error) = self.handle(lot).await {
@@ -149,16 +142,23 @@ impl Consumer {
         let mut now = self.accumulator.now();
         self.stats.received.add(lot.messages.len());
         self.stats.payload_size.add(lot.messages.iter().map(|message| message.payload.len()).sum());
-        for message in lot.messages {
+        let Lot { connection, epoch, messages } = lot;
+        for message in messages {
             self.message += 1;
             now += 1;
             self.message(&message, now);
-            self.remember(&message, lot.epoch);
+            if let Some(acknowledge) = &mut self.acknowledge {
+                acknowledge.note(connection, epoch, self.message, &message);
+            }
             if self.accumulator.pending() >= BATCH {
                 self.flush().await?;
             }
         }
-        self.flush().await
+        self.flush().await?;
+        if let Some(acknowledge) = &mut self.acknowledge {
+            acknowledge.handed_on(connection, epoch);
+        }
+        Ok(())
     }
 
     async fn flush(&mut self) -> Result<(), BoxError> {
@@ -168,23 +168,20 @@ impl Consumer {
             true => self.accumulator.flush_resolved(origin).await?,
             false => self.accumulator.flush_with(origin).await?,
         }
-        if let Some(Acknowledge { delivery, limit, stopping, .. }) = &mut self.acknowledge {
-            // Enough is on its way: wait until some of it is safe, and let the broker wait for us.
-            while message.saturating_sub(*delivery.watermark.borrow_and_update()) >= *limit && !*stopping.borrow() {
-                delivery.hurry.ask();
-                tokio::select! {
-                    moved = delivery.watermark.changed() => if moved.is_err() { break },
-                    told = stopping.changed() => if told.is_err() { break },
-                }
-            }
+        if let Some(acknowledge) = &mut self.acknowledge {
+            acknowledge.make_room(message).await;
         }
         Ok(())
     }
 
     /// Parses a message and names its metrics after its topic.
-    fn message(&mut self, message: &Publish, now: i64) {
+    fn message(&mut self, message: &Message, now: i64) {
+        if message.retain && self.settings.options.retained == Retained::Drop {
+            return self.stats.retained_dropped.increment();
+        }
         let Self { settings, parser, accumulator, topics, hasher, resolves, stats, .. } = self;
-        let hash = hasher.hash_one(message.topic.as_bytes());
+        let labels = Labels::of(settings, message);
+        let hash = labels.hash(hasher, &message.topic);
         if topics.len() >= TOPICS && !topics.contains_key(&hash) {
             topics.clear();
         }
@@ -199,33 +196,34 @@ impl Consumer {
                 let (problems, _) = out.into_problems();
                 for problem in problems {
                     stats.refused(problem.reason);
-                    accumulator.frequent_problem(format_args!("topic {:?}: {problem}", message.topic));
+                    accumulator.frequent_problem(format_args!("topic {:?}: {problem}", text(&message.topic)));
                 }
             }
             if accumulator.pending() == before {
                 continue;
             }
-            if let Err(error) = topic.apply(settings, &message.topic, accumulator, before, *resolves) {
+            if let Err(error) = topic.apply(settings, &message.topic, &labels, accumulator, before, *resolves) {
                 accumulator.batch().0.truncate(before);
                 stats.refused("topic");
-                accumulator.frequent_problem(format_args!("topic {:?}: {error}", message.topic));
+                accumulator.frequent_problem(format_args!("topic {:?}: {error}", text(&message.topic)));
+            } else if labels.has_properties() {
+                labels.apply(&message.topic, accumulator, before, stats);
             }
-        }
-    }
-
-    fn remember(&mut self, message: &Publish, epoch: u64) {
-        if message.qos == QoS::AtMostOnce {
-            return;
-        }
-        if let Some(acknowledge) = &self.acknowledge {
-            acknowledge.acks.push(self.message, Ack { epoch, packet: message.pkid, qos: message.qos });
         }
     }
 }
 
+/// A topic as text: brokers see to it that it is UTF-8.
+pub(super) fn text(topic: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(topic)
+}
+
 impl Topic {
-    fn new(settings: &Settings, topic: &str) -> Self {
-        let matching = settings.options.topics.iter().filter(|filter| filter_matches(filter, topic)).count();
+    fn new(settings: &Settings, topic: &[u8]) -> Self {
+        let topic = &*text(topic);
+        // Of filters that overlap a broker makes one message, but each shared group gets a message of its own.
+        let matching = settings.filters.iter().filter(|filter| shared_group(filter).is_none());
+        let matching = matching.filter(|filter| filter_matches(filter, topic)).count();
         let mut extra = Extra { copies: matching.saturating_sub(1), ..Extra::default() };
         let outcome = settings.topic_parsing.iter().try_for_each(|entry| entry.add_fields(topic, &mut extra.fields));
         extra.error = outcome.err().map(|error| error.to_string());
@@ -238,7 +236,8 @@ impl Topic {
     fn apply(
         &mut self,
         settings: &Settings,
-        topic: &str,
+        topic: &[u8],
+        labels: &Labels<'_>,
         accumulator: &mut Accumulator,
         first: usize,
         resolve: bool,
@@ -251,7 +250,7 @@ impl Topic {
             let parsed = accumulator.batch().0.get(index).series;
             if !self.knows(parsed) {
                 let parsed = parsed.clone();
-                let named = name_series(settings, topic, &parsed, accumulator.batch().1);
+                let named = name_series(settings, topic, labels, &parsed, accumulator.batch().1);
                 let named = if resolve { accumulator.resolve(&named) } else { Some(named) };
                 self.learn(Named(parsed, named));
             }
@@ -296,12 +295,19 @@ impl Topic {
     }
 }
 
-fn name_series(settings: &Settings, topic: &str, parsed: &SeriesRef, interner: &mut Interner) -> SeriesRef {
+fn name_series(
+    settings: &Settings,
+    topic: &[u8],
+    labels: &Labels<'_>,
+    parsed: &SeriesRef,
+    interner: &mut Interner,
+) -> SeriesRef {
     interner.edit(parsed, |builder| {
+        labels.name_series(builder);
         let tag = settings.options.topic_tag.as_bytes();
         if !tag.is_empty() {
-            builder.set_tag(tag, topic.as_bytes());
+            builder.set_tag(tag, topic);
         }
-        settings.topic_parsing.iter().for_each(|entry| entry.name_series(topic, builder));
+        settings.topic_parsing.iter().for_each(|entry| entry.name_series(&text(topic), builder));
     })
 }

@@ -1,10 +1,19 @@
-//! Messages from an MQTT broker (3.1.1), parsed and named after their topics.
+//! Messages from an MQTT broker (3.1.1 or 5), parsed and named after their topics.
 
+mod acknowledge;
 mod acks;
+mod client;
 mod config;
 mod connection;
 mod consumer;
+mod deadline;
+mod grant;
+mod label;
 mod legacy;
+mod options;
+mod properties;
+mod server;
+mod session;
 mod topic;
 
 use std::sync::Arc;
@@ -16,13 +25,13 @@ use heliograph_core::error::{BoxError, StartError};
 use heliograph_core::parse::ParserBuilder;
 use heliograph_core::plugin::{Input, InputSpec};
 use heliograph_core::stats::Stats;
-use rumqttc::AsyncClient;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use self::acks::Acks;
+use self::acknowledge::Acknowledge;
+use self::client::Requests;
 use self::config::{MqttConsumerOptions, Settings};
-use self::connection::Connection;
+use self::connection::{Common, Connection};
 use self::consumer::{Consumer, ConsumerStats};
 use crate::common::tls::TlsClientOptions;
 
@@ -56,9 +65,8 @@ struct MqttConsumer {
 }
 
 struct Running {
-    client: AsyncClient,
+    connections: Vec<(Requests, JoinHandle<()>)>,
     stopping: watch::Sender<bool>,
-    connection: JoinHandle<()>,
     consumer: JoinHandle<()>,
 }
 
@@ -74,18 +82,30 @@ impl Input for MqttConsumer {
                 "max_undelivered_messages only counts with persistent_session = true: without it nothing waits for delivery"
             );
         }
-        let overload = ConsumerStats::overload(&self.stats, "mqtt_consumer");
-        let acks = Arc::new(Acks::default());
-        let (connection, client) =
-            Connection::first(self.settings.clone(), plugin, lots, acks.clone(), overload).await?;
+        let common = Common {
+            settings: self.settings.clone(),
+            plugin,
+            lots,
+            states: accumulator.states().clone(),
+            overload: ConsumerStats::overload(&self.stats, "mqtt_consumer"),
+            reconnects: ConsumerStats::reconnects(&self.stats),
+        };
+        let (mut connections, mut handles) = (Vec::new(), Vec::new());
+        for number in 0..self.settings.client_ids.len() {
+            let (connection, handle) = Connection::first(common.clone(), number).await?;
+            connections.push(connection);
+            handles.push(handle);
+        }
         let stats = ConsumerStats::new(&self.stats, "mqtt_consumer");
         let (stopping, stop) = watch::channel(false);
-        let settings = self.settings.clone();
-        let consumer = Consumer::new(settings, parser, accumulator, stats, client.clone(), acks, stop);
+        let requests = handles.iter().map(|handle| handle.requests.clone()).collect::<Vec<_>>();
+        let delivery = accumulator.delivery().filter(|_| self.settings.options.persistent_session);
+        let acknowledge = delivery.map(|delivery| Acknowledge::new(&self.settings, delivery, handles, stop));
+        let consumer = Consumer::new(self.settings.clone(), parser, accumulator, stats, acknowledge);
+        let tasks = connections.into_iter().map(|connection| tokio::spawn(connection.run()));
         self.running = Some(Running {
-            client,
+            connections: requests.into_iter().zip(tasks).collect(),
             stopping,
-            connection: tokio::spawn(connection.run()),
             consumer: tokio::spawn(consumer.run(received)),
         });
         Ok(())
@@ -97,13 +117,15 @@ impl Input for MqttConsumer {
     }
 
     async fn stop(&mut self) {
-        let Some(Running { client, stopping, mut connection, consumer }) = self.running.take() else { return };
+        let Some(Running { connections, stopping, consumer }) = self.running.take() else { return };
         stopping.send_replace(true);
-        // Fails only if the connection has ended by itself.
-        drop(client.try_disconnect());
-        if tokio::time::timeout(GOODBYE, &mut connection).await.is_err() {
-            connection.abort();
-            drop(connection.await);
+        connections.iter().for_each(|(requests, _)| requests.disconnect());
+        let deadline = tokio::time::Instant::now() + GOODBYE;
+        for (_, mut connection) in connections {
+            if tokio::time::timeout_at(deadline, &mut connection).await.is_err() {
+                connection.abort();
+                drop(connection.await);
+            }
         }
         drop(consumer.await);
     }

@@ -221,14 +221,18 @@ fn convert(level: &str, kind: &FieldType) -> Result<Value, TopicFieldError> {
     }
 }
 
+/// Group and filter of a shared subscription.
+pub fn shared_group(filter: &str) -> Option<(&str, &str)> {
+    filter.strip_prefix("$share/").map(|shared| shared.split_once('/').unwrap_or((shared, "")))
+}
+
 /// A subscription filter is well-formed (MQTT 3.1.1, section 4.7.1); the error says what is not.
 pub fn check_filter(filter: &str) -> Result<(), &'static str> {
-    let filter = match filter.strip_prefix("$share/") {
+    let filter = match shared_group(filter) {
+        None if filter == "$share" => return Err("a shared subscription is written $share/<group>/<filter>"),
         None => filter,
-        Some(shared) => match shared.split_once('/') {
-            Some((group, rest)) if !group.is_empty() && !group.contains(['+', '#']) => rest,
-            _ => return Err("a shared subscription is written $share/<group>/<filter>"),
-        },
+        Some((group, rest)) if !group.is_empty() && !rest.is_empty() && !group.contains(['+', '#']) => rest,
+        Some(_) => return Err("a shared subscription is written $share/<group>/<filter>"),
     };
     if filter.is_empty() {
         return Err("it is empty");
@@ -254,10 +258,7 @@ pub fn check_filter(filter: &str) -> Result<(), &'static str> {
 
 /// Whether a subscription filter matches a topic.
 pub fn filter_matches(filter: &str, topic: &str) -> bool {
-    let filter = match filter.strip_prefix("$share/") {
-        Some(shared) => shared.split_once('/').map_or("", |(_, rest)| rest),
-        None => filter,
-    };
+    let filter = shared_group(filter).map_or(filter, |(_, rest)| rest);
     let mut levels = topic.split('/');
     for pattern in filter.split('/') {
         if pattern == "#" {
@@ -346,7 +347,19 @@ mod tests {
         for good in ["#", "a/+/b", "+", "/", "a//b", "$share/g/a/#", "$SYS/#"] {
             assert_eq!(check_filter(good), Ok(()), "{good}");
         }
-        for bad in ["", "a/#/b", "a#", "a+/b", "$share/g", "$share//x", "$share/+/x", "a\0"] {
+        for bad in [
+            "",
+            "a/#/b",
+            "a#",
+            "a+/b",
+            "$share/g",
+            "$share//x",
+            "$share/+/x",
+            "$share/g/",
+            "$share/g/a#",
+            "$share",
+            "a\0",
+        ] {
             assert!(check_filter(bad).is_err(), "{bad}");
         }
     }

@@ -134,12 +134,12 @@ impl Output for Graphite {
             self.fill(&mut metrics, &mut report);
             if let Err(source) = self.send(until, &mut report).await {
                 let Report { written, rejected, .. } = report;
-                return Err(WriteError { written, rejected, retry_after: None, source });
+                return Err(WriteError { written, rejected, ..WriteError::retry(source) });
             }
         }
         let Report { written, rejected, refusal } = report;
         match refusal {
-            Some(refusal) => Err(WriteError { written, rejected, retry_after: None, source: refusal.into() }),
+            Some(refusal) => Err(WriteError { written, rejected, ..WriteError::retry(refusal) }),
             None => Ok(()),
         }
     }

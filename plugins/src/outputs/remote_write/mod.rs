@@ -215,7 +215,8 @@ impl Output for RemoteWrite {
             Some(source) => {
                 self.attempt = self.attempt.saturating_add(1);
                 let (written, rejected) = (fates.all(Fate::Written), fates.all(Fate::Rejected));
-                return Err(WriteError { written, rejected, retry_after: outcome.retry_after, source });
+                let retry_after = outcome.retry_after;
+                return Err(WriteError { written, rejected, retry_after, ..WriteError::retry(source) });
             }
             None => self.attempt = 0,
         }
@@ -232,7 +233,7 @@ impl Output for RemoteWrite {
         match outcome.rejection {
             Some(source) => {
                 let (written, rejected) = (fates.all(Fate::Written), fates.all(Fate::Rejected));
-                Err(WriteError { written, rejected, retry_after: None, source })
+                Err(WriteError { written, rejected, ..WriteError::retry(source) })
             }
             None => Ok(()),
         }
