@@ -43,6 +43,45 @@ fn flood(batch_size: usize, ordered: bool, value: impl Fn(usize, usize) -> f64) 
     (0..DEVICES / batch_size).map(batch).collect()
 }
 
+/// Series of the node: forty of them count, the others are levels of which a third stands still.
+const NODE_SERIES: usize = 200;
+
+/// What the inputs of a node gather every ten seconds: of each interface, disk and core some fields of one time.
+fn node(gathers_per_batch: usize) -> Vec<WriteBatch> {
+    let mut builder = SeriesBuilder::new();
+    let (names, fields) = (["cpu", "disk", "diskio", "net", "mem"], 10);
+    let keys: Vec<Key> =
+        (0..50).map(|n| Key::intern(format!("{}_{n}", ["usage", "bytes", "packets"][n % 3]).as_bytes())).collect();
+    let metrics = NODE_SERIES / fields;
+    let series: Vec<SeriesRef> = (0..metrics)
+        .map(|metric| {
+            builder.start(names[metric % names.len()].as_bytes()).set_tag(b"host", b"node-17.example.com");
+            builder.set_tag(b"device", format!("dev{}", metric / names.len()).as_bytes()).build()
+        })
+        .collect();
+    let batch = |number: usize| {
+        let mut batch = Batch::new();
+        for gather in number * gathers_per_batch..(number + 1) * gathers_per_batch {
+            for (metric, series) in series.iter().enumerate() {
+                let kind = if metric % 5 == 0 { Kind::Counter } else { Kind::Gauge };
+                batch.start(series.clone(), 1_700_000_000_000_000_000 + gather as i64 * 10_000_000_000, kind);
+                for field in 0..fields {
+                    let seed = (metric * fields + field) as f64;
+                    let value = match (kind, field % 3) {
+                        (Kind::Counter, _) => (seed * 1e6 + gather as f64 * (seed * 37.0 + 11.0)).floor(),
+                        (_, 0) => (seed + 1.0) * 4096.0,
+                        (_, 1) => ((seed + gather as f64) * 7.3).sin().abs() * 100.0,
+                        _ => (seed * 1e5 + gather as f64 * 513.0) % 1e6,
+                    };
+                    batch.push_field(keys[metric % names.len() * fields + field].clone(), Value::Float(value));
+                }
+            }
+        }
+        batch.into()
+    };
+    (0..60 / gathers_per_batch).map(batch).collect()
+}
+
 struct Round {
     collector: Collector,
     encoder: Encoder,
@@ -53,7 +92,7 @@ struct Round {
 impl Round {
     /// Bytes of all requests, before and after compression.
     fn run(&mut self, batches: &[WriteBatch]) -> (usize, usize) {
-        let limits = Limits { samples: 2000, bytes: 4 << 20, metadata: true };
+        let limits = Limits { samples: 2000, bytes: 4 << 20, metadata: true, time_first: true };
         let (mut raw, mut wire) = (0, 0);
         for batch in batches {
             self.collector.start(self.version);
@@ -73,6 +112,8 @@ impl Round {
 }
 
 fn run(name: &str, version: Version, batches: &[WriteBatch]) {
+    let samples: usize = batches.iter().flat_map(WriteBatch::iter).map(|metric| metric.fields.len()).sum();
+    let samples = samples as f64;
     let rules = LabelRules { strict: true, ..LabelRules::default() };
     let (collector, encoder) = (Collector::new(rules, Late::Sort), Encoder::default());
     let mut round = Round { collector, encoder, pieces: Vec::new(), version };
@@ -88,7 +129,6 @@ fn run(name: &str, version: Version, batches: &[WriteBatch]) {
         best = best.min(start.elapsed());
         rounds += 1;
     }
-    let samples = (DEVICES * 3) as f64;
     println!(
         "{name:<34} {version:?} {:>7.1} ns/sample {:>6.1} bytes/sample raw {:>6.2} on the wire {:>6.3} allocations/sample",
         best.as_nanos() as f64 / samples,
@@ -106,5 +146,8 @@ fn main() {
         run("batch 1000, in order, tenths", version, &flood(1000, true, tenths));
         run("batch 5000, in order, tenths", version, &flood(5000, true, tenths));
         run("batch 5000, in order, whole", version, &flood(5000, true, whole));
+        run("node, a request a gather", version, &node(1));
+        run("node, a request a minute", version, &node(6));
+        run("node, a request ten minutes", version, &node(60));
     }
 }

@@ -186,6 +186,31 @@ fn victoria_metrics_has_all_of_a_long_stream() {
 }
 
 #[test]
+fn values_that_are_no_numbers() {
+    let (port, _server) = prometheus();
+    let mut config = "[agent]\n  omit_hostname = true\n".to_owned();
+    for name in ["nan", "above", "below"] {
+        config += &format!(
+            "[[inputs.file]]\n  files = [\"{name}\"]\n  name_override = \"odd_{name}\"\n  data_format = \"value\"\n  \
+             data_type = \"float\"\n"
+        );
+    }
+    config += &format!("[[outputs.remote_write]]\n  url = \"http://127.0.0.1:{port}/api/v1/write\"\n");
+    let ended = heliograph(&config)
+        .file("nan", "NaN")
+        .file("above", "+Inf")
+        .file("below", "-Inf")
+        .args(["--config", "telegraf.conf", "--once"].map(String::from).to_vec())
+        .run();
+    assert!(ended.code() == 0 && !ended.stderr.contains(" E! "), "{}", ended.stderr);
+    for (name, want) in [("nan", "NaN"), ("above", "+Inf"), ("below", "-Inf")] {
+        let answer =
+            get(port, &format!("/api/v1/query?query={}", url_encode(&format!("odd_{name}_value[1h]")))).unwrap();
+        assert_eq!(json(&answer)["data"]["result"][0]["values"][0][1], want, "{answer}");
+    }
+}
+
+#[test]
 fn a_receiver_without_two_is_named_when_it_is_forced() {
     for (port, _server) in [prometheus(), victoria_metrics()] {
         let config = format!(

@@ -7,6 +7,10 @@ use heliograph_core::config::Section;
 use heliograph_core::model::{Batch, Key, Kind, SeriesBuilder, Value};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use crate::common::tls::TlsServerOptions;
+use crate::common::tls::testing::{Authority, Files};
 
 fn graphite(servers: Vec<String>) -> Graphite {
     with(GraphiteOutputOptions { servers, ..Default::default() }, "{}")
@@ -302,6 +306,46 @@ fn connections_that_cannot_be() {
     assert_eq!(refusal(65, "").unwrap(), "65 connections are more than 64");
     let want = "2 connections cannot all come from port 99: leave it out of `local_address`";
     assert_eq!(refusal(2, "127.0.0.1:99").unwrap(), want);
+}
+
+/// Accepts one connection by TLS and reads it to its end, or to a handshake that fails.
+async fn read_secure(listener: &TcpListener, files: &Files) -> Result<String, String> {
+    let options = TlsServerOptions { tls_cert: files.cert.clone(), tls_key: files.key.clone(), ..Default::default() };
+    let acceptor = TlsAcceptor::from(options.server_config().unwrap().unwrap());
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut stream = acceptor.accept(stream).await.map_err(|error| error.to_string())?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.map_err(|error| error.to_string())?;
+    Ok(text)
+}
+
+#[tokio::test]
+async fn certificates_are_read_anew_for_each_connection() {
+    let (listener, address) = listen().await;
+    let (old, new) = (Authority::new(), Authority::named("other.test"));
+    let folder = tempfile::tempdir().unwrap();
+    let trusted = folder.path().join("ca.pem");
+    std::fs::copy(old.path(), &trusted).unwrap();
+    let mut output = graphite(vec![address]);
+    output.tls = Some(TlsClientOptions {
+        tls_ca: trusted.to_str().unwrap().to_owned(),
+        tls_server_name: "carbon.test".to_owned(),
+        ..Default::default()
+    });
+    // The server has its certificate from the new authority already, and is not trusted.
+    let files = new.leaf("carbon.test");
+    let one = batch(1);
+    let (read, written) = tokio::join!(read_secure(&listener, &files), output.write(&one));
+    assert!(read.is_err());
+    let error = written.unwrap_err().source.to_string();
+    assert!(error.contains("invalid peer certificate"), "{error}");
+    std::fs::copy(new.path(), &trusted).unwrap();
+    let write = async {
+        output.write(&one).await.unwrap();
+        output.close().await;
+    };
+    let (read, ()) = tokio::join!(read_secure(&listener, &files), write);
+    assert_eq!(read.as_deref(), Ok("h.m.v 0 1\n"));
 }
 
 #[tokio::test]

@@ -116,6 +116,7 @@ impl RemoteWrite {
                 samples: options.max_samples_per_request.get() as usize,
                 bytes: options.max_request_size.as_usize(),
                 metadata: options.metadata,
+                time_first: true,
             },
             collector,
             tenants,

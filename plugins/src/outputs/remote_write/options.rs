@@ -32,6 +32,7 @@ pub(super) struct Options {
     pub(super) tenant_header: String,
     pub(super) metadata: bool,
     pub(super) metadata_interval: Duration,
+    pub(super) created_timestamps: bool,
     pub(super) name_sanitization: NameRule,
     pub(super) string_as_label: bool,
     pub(super) labels: BTreeMap<String, String>,
@@ -60,6 +61,7 @@ impl Default for Options {
             tenant_header: "X-Scope-OrgID".to_owned(),
             metadata: true,
             metadata_interval: std::time::Duration::from_secs(60).into(),
+            created_timestamps: false,
             name_sanitization: NameRule::Legacy,
             string_as_label: false,
             labels: BTreeMap::new(),
@@ -183,6 +185,7 @@ impl Options {
             strings_are_labels: self.string_as_label,
             external: self.labels.iter().map(|(name, value)| (bytes(name), bytes(value))).collect(),
             without: self.tenant_tag_exclude.then(|| bytes(&self.tenant_tag)),
+            created_timestamps: self.created_timestamps,
             strict: true,
         }
     }

@@ -3,6 +3,7 @@
 use heliograph_core::model::{Field, Kind, MetricRef, Value};
 
 use super::Version;
+use super::created::{is_created, start_of};
 use super::families::Families;
 use super::labels::{
     Encoded, EncodedList, FieldLabels, LabelRules, LabelSink, native_labels, read_labels, write_labels,
@@ -95,9 +96,15 @@ impl Collector {
         let with_strings = rules.strings_are_labels;
         let families = families.as_mut().map(|families| (families, tenant_name));
         let time = milliseconds(metric.time);
+        let has_start = rules.created_timestamps
+            && *version == Version::Two
+            && metric.fields.iter().any(|field| is_created(metric.kind, field));
         if metric.kind == Kind::Histogram
             && let Some(histogram) = NativeHistogram::read(metric)
         {
+            if has_start {
+                set.count_since(start_of(metric, b""));
+            }
             let sink = LabelSink { version: *version, symbols, families };
             losses.note(match native_labels(metric, rules, sink) {
                 Some(labels) => {
@@ -118,6 +125,12 @@ impl Collector {
             }
         };
         for field in metric.fields {
+            if has_start {
+                if is_created(metric.kind, field) {
+                    continue;
+                }
+                set.count_since(start_of(metric, field.key.as_bytes()));
+            }
             let list = EncodedList(parts.get(&field.key).unwrap_or_default());
             let is_label = with_strings && matches!(field.value, Value::Text(_));
             if !is_label {

@@ -17,12 +17,15 @@ pub struct Limits {
     pub bytes: usize,
     /// Whether version 2.0 says what the values of a series mean.
     pub metadata: bool,
+    /// Whether the time of a sample stands in front of its value, so that what series have in common is in one piece: a
+    /// tenth of the bytes less after compression. Otherwise fields are in the order of their numbers, as Telegraf has them.
+    pub time_first: bool,
 }
 
 impl Default for Limits {
-    /// No limits and no metadata.
+    /// No limits and no metadata, and the order of Telegraf.
     fn default() -> Self {
-        Self { samples: usize::MAX, bytes: usize::MAX, metadata: false }
+        Self { samples: usize::MAX, bytes: usize::MAX, metadata: false, time_first: false }
     }
 }
 
@@ -70,7 +73,10 @@ mod field {
     pub(super) const V2_REFERENCES: u8 = 1;
     pub(super) const V2_METADATA: u8 = 5;
     pub(super) const SAMPLE_TIME: u8 = 2;
+    pub(super) const V2_SAMPLE_START: u8 = 3;
     pub(super) const HISTOGRAM_TIME: u8 = 15;
+    /// Of field 17, whose key takes two bytes.
+    pub(super) const V2_HISTOGRAM_START: [u8; 2] = [0x88, 0x01];
 }
 
 impl Encoder {
@@ -86,8 +92,8 @@ impl Encoder {
             }
             let before = (self.raw.len(), self.table.mark());
             match from.version() {
-                Version::One => self.add_first(from.set(), *piece),
-                Version::Two => self.add_second(from.set(), from.symbols(), *piece, limits.metadata),
+                Version::One => self.add_first(from.set(), *piece, limits),
+                Version::Two => self.add_second(from.set(), from.symbols(), *piece, limits),
             }
             if done > 0 && self.raw.len() + self.table.bytes.len() > limits.bytes {
                 self.raw.truncate(before.0);
@@ -121,32 +127,32 @@ impl Encoder {
     }
 
     #[inline]
-    fn add_first(&mut self, set: &SeriesSet, piece: Piece) {
+    fn add_first(&mut self, set: &SeriesSet, piece: Piece, limits: Limits) {
         let series = set.get(piece.series);
         let labels = set.labels(series);
         let out = &mut self.raw;
         out.push(tag(field::V1_SERIES, Form::Length));
         varint(out, (labels.len() + samples_len(set, series, piece)) as u64);
         out.extend_from_slice(labels);
-        write_samples(set, series, piece, field::V1_HISTOGRAMS, out);
+        write_samples(set, series, piece, field::V1_HISTOGRAMS, limits, out);
     }
 
     #[inline]
-    fn add_second(&mut self, set: &SeriesSet, symbols: &Symbols, piece: Piece, with_metadata: bool) {
+    fn add_second(&mut self, set: &SeriesSet, symbols: &Symbols, piece: Piece, limits: Limits) {
         let series = set.get(piece.series);
         let Self { raw: out, table, references, .. } = self;
         references.clear();
         for number in symbol_numbers(set.labels(series)) {
             varint(references, table.reference(number, symbols).into());
         }
-        let kind = if with_metadata { FamilyType::from(series.kind) } else { FamilyType::Unknown };
+        let kind = if limits.metadata { FamilyType::from(series.kind) } else { FamilyType::Unknown };
         // Key, length, key and one byte of the type.
         let metadata_len = if kind == FamilyType::Unknown { 0 } else { 4 };
         let references_len = 1 + varint_len(references.len() as u64) + references.len();
         out.push(tag(field::V2_SERIES, Form::Length));
         varint(out, (references_len + samples_len(set, series, piece) + metadata_len) as u64);
         wire::bytes(out, field::V2_REFERENCES, references);
-        write_samples(set, series, piece, field::V2_HISTOGRAMS, out);
+        write_samples(set, series, piece, field::V2_HISTOGRAMS, limits, out);
         if kind != FamilyType::Unknown {
             out.extend_from_slice(&[tag(field::V2_METADATA, Form::Length), 2, tag(1, Form::Varint), kind as u8]);
         }
@@ -230,16 +236,29 @@ fn samples_len(set: &SeriesSet, series: &TimeSeries, piece: Piece) -> usize {
 #[inline]
 fn content_len(set: &SeriesSet, series: &TimeSeries, sample: &Sample) -> usize {
     let time = if sample.milliseconds == 0 { 0 } else { 1 + varint_len(sample.milliseconds as u64) };
-    time + match series.is_histogram {
-        true => set.histogram(sample).len(),
-        // A zero goes without saying, but not one below zero.
-        false if sample.value().to_bits() == 0 => 0,
-        false => 1 + size_of::<f64>(),
-    }
+    let start = match (sample.start, series.is_histogram) {
+        (0, _) => 0,
+        (start, false) => 1 + varint_len(start as u64),
+        (start, true) => 2 + varint_len(start as u64),
+    };
+    time + start
+        + match series.is_histogram {
+            true => set.histogram(sample).len(),
+            // A zero goes without saying, but not one below zero.
+            false if sample.value().to_bits() == 0 => 0,
+            false => 1 + size_of::<f64>(),
+        }
 }
 
 #[inline]
-fn write_samples(set: &SeriesSet, series: &TimeSeries, piece: Piece, histograms: u8, out: &mut Vec<u8>) {
+fn write_samples(
+    set: &SeriesSet,
+    series: &TimeSeries,
+    piece: Piece,
+    histograms: u8,
+    limits: Limits,
+    out: &mut Vec<u8>,
+) {
     for sample in set.samples(piece) {
         let field = if series.is_histogram { histograms } else { field::SAMPLES };
         out.push(tag(field, Form::Length));
@@ -247,11 +266,22 @@ fn write_samples(set: &SeriesSet, series: &TimeSeries, piece: Piece, histograms:
         if series.is_histogram {
             out.extend_from_slice(set.histogram(sample));
             wire::integer(out, field::HISTOGRAM_TIME, sample.milliseconds as u64);
+            if sample.start != 0 {
+                out.extend_from_slice(&field::V2_HISTOGRAM_START);
+                varint(out, sample.start as u64);
+            }
         } else {
+            let time = |out: &mut Vec<u8>| wire::integer(out, field::SAMPLE_TIME, sample.milliseconds as u64);
+            if limits.time_first {
+                time(out);
+            }
             if sample.value().to_bits() != 0 {
                 wire::double(out, 1, sample.value());
             }
-            wire::integer(out, field::SAMPLE_TIME, sample.milliseconds as u64);
+            if !limits.time_first {
+                time(out);
+            }
+            wire::integer(out, field::V2_SAMPLE_START, sample.start as u64);
         }
     }
 }

@@ -25,6 +25,9 @@ pub struct LabelRules {
     pub external: LabelList,
     /// A tag that is no label.
     pub without: Option<Vec<u8>>,
+    /// Whether version 2.0 says since when counters, histograms and summaries count, where a field has it, in place of a
+    /// series of its own.
+    pub created_timestamps: bool,
     /// Whether all is left out or mended for which a receiver would refuse the series: labels without a value, a second
     /// label of a name, a name of a native histogram that is not allowed, and bytes that are no UTF-8. Otherwise it is
     /// sent as Telegraf sends it.

@@ -4,6 +4,7 @@
 //! is worked out once and remembered. An [`Encoder`] then writes any part of what was collected as one request.
 
 mod collector;
+mod created;
 mod encoder;
 mod families;
 mod labels;

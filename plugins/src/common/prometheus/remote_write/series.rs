@@ -63,6 +63,7 @@ struct Place {
     kind: Kind,
     tenant: u32,
     tenant_hash: u64,
+    start: i64,
 }
 
 /// One series.
@@ -106,6 +107,8 @@ pub struct Piece {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sample {
     pub(super) milliseconds: i64,
+    /// Since when it counts, in milliseconds; zero if that is not known.
+    pub(super) start: i64,
     bits: u64,
     metric: u32,
     next: u32,
@@ -140,7 +143,12 @@ impl SeriesSet {
     /// What is added from now on comes from this metric.
     #[inline]
     pub(super) fn start(&mut self, number: u32, kind: Kind, tenant: u32, tenant_hash: u64) {
-        self.metric = Place { number, kind, tenant, tenant_hash };
+        self.metric = Place { number, kind, tenant, tenant_hash, start: 0 };
+    }
+
+    /// What is added from now on counts since this time, in milliseconds; zero is not known.
+    pub(super) fn count_since(&mut self, start: i64) {
+        self.metric.start = start;
     }
 
     /// Adds a sample: a newer one after the last of its series, one of the same millisecond in its place.
@@ -184,8 +192,10 @@ impl SeriesSet {
         if !self.settled.is_empty() && self.settled.contains(&(key, milliseconds)) {
             return Ok(());
         }
-        let Place { number, kind, tenant, .. } = self.metric;
-        let sample = Sample { milliseconds, bits, metric: number, next: NONE };
+        let Place { number, kind, tenant, start, .. } = self.metric;
+        // Nothing counts from later than its own time on.
+        let start = if start <= milliseconds { start } else { 0 };
+        let sample = Sample { milliseconds, start, bits, metric: number, next: NONE };
         let new = self.samples.len() as u32;
         match self.index.entry(key) {
             Entry::Vacant(vacant) => {

@@ -7,6 +7,8 @@ use super::Version;
 pub(crate) struct Series {
     pub(crate) labels: Vec<(Vec<u8>, Vec<u8>)>,
     pub(crate) samples: Vec<(f64, i64)>,
+    /// Since when each of the samples counts; zero where that is not said.
+    pub(crate) starts: Vec<i64>,
     pub(crate) histograms: Vec<Vec<u8>>,
     /// The type, where it is said.
     pub(crate) kind: u64,
@@ -108,7 +110,11 @@ fn decode_second(message: &[u8], symbols: &[&[u8]]) -> Series {
                 }
                 series.labels.extend(texts.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())));
             }
-            2 => series.samples.push(decode_sample(inner)),
+            2 => {
+                let (sample, start) = decode_sample(inner);
+                series.samples.push(sample);
+                series.starts.push(start);
+            }
             3 => series.histograms.push(inner.to_vec()),
             5 => match fields(inner)[..] {
                 [(1, Content::Number(kind))] => series.kind = kind,
@@ -133,23 +139,30 @@ fn decode_series(message: &[u8]) -> Series {
                 }
                 series.labels.push(label);
             }
-            2 => series.samples.push(decode_sample(inner)),
+            2 => {
+                let (sample, start) = decode_sample(inner);
+                assert_eq!(start, 0, "1.0 has no place for it");
+                series.samples.push(sample);
+                series.starts.push(start);
+            }
             _ => series.histograms.push(inner.to_vec()),
         }
     }
     series
 }
 
-fn decode_sample(message: &[u8]) -> (f64, i64) {
-    let mut sample = (0.0, 0);
+fn decode_sample(message: &[u8]) -> ((f64, i64), i64) {
+    let (mut sample, mut start) = ((0.0, 0), 0);
     for (field, content) in fields(message) {
         let Content::Number(number) = content else { panic!("samples are numbers") };
         match field {
             1 => sample.0 = f64::from_bits(number),
-            _ => sample.1 = number as i64,
+            2 => sample.1 = number as i64,
+            3 => start = number as i64,
+            _ => panic!("field {field} of a sample"),
         }
     }
-    sample
+    (sample, start)
 }
 
 /// A series as a line.
@@ -157,7 +170,10 @@ pub(crate) fn show(series: &Series) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let labels: Vec<_> =
         series.labels.iter().map(|(name, value)| format!("{}={:?}", text(name), text(value))).collect();
-    let samples: Vec<_> = series.samples.iter().map(|(value, time)| format!("{value}@{time}")).collect();
+    let since = |start: &i64| if *start == 0 { String::new() } else { format!(" since {start}") };
+    let samples: Vec<_> = std::iter::zip(&series.samples, &series.starts)
+        .map(|((value, time), start)| format!("{value}@{time}{}", since(start)))
+        .collect();
     let histograms: Vec<_> =
         series.histograms.iter().map(|bytes| format!("{:02x?}", bytes).replace(", ", "")).collect();
     let kind = if series.kind == 0 { String::new() } else { format!(" type {}", series.kind) };

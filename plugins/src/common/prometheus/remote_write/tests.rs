@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use expect_test::expect;
 use heliograph_core::model::{Kind, WriteBatch};
 use proptest::prelude::*;
 
@@ -108,6 +109,41 @@ fn settled_samples_are_left_out() {
     assert_eq!(requests(&collector, &mut Encoder::default(), Version::One, Limits::default())[0][0].samples.len(), 2);
 }
 
+#[test]
+fn since_when_it_counts() {
+    let metrics = typed(&[
+        (Kind::Counter, "http requests_total=7,requests_created=1700000000.5,errors=1 1700000010000000000"),
+        (Kind::Counter, "early n=7,created=1700000020 1700000010000000000"),
+        (Kind::Gauge, "level v=1,created=1700000000 1700000010000000000"),
+        (Kind::Summary, "prometheus,quantile=0.5 lat_sum=1.5,lat_count=2,created=1700000000i 1700000010000000000"),
+        (
+            Kind::Histogram,
+            "native count=0,sum=0,schema=0i,counter_reset_hint=0u,zero_threshold=0,zero_count=0,created=2 \
+             1700000010000000000",
+        ),
+    ]);
+    let shown = |version, created_timestamps| {
+        let mut collector = Collector::new(LabelRules { created_timestamps, ..strict() }, Late::Sort);
+        collect(&mut collector, version, &metrics);
+        let requests = requests(&collector, &mut Encoder::default(), version, Limits::default());
+        requests.iter().flatten().map(super::testing::show).collect::<String>()
+    };
+    // At the end of the native one: 78… is its time, field 15, and 8801d00f is 2000 as field 17.
+    expect![[r#"
+        {__name__="http_requests_total"} 7@1700000010000 since 1700000000500
+        {__name__="http_errors"} 1@1700000010000
+        {__name__="early_n"} 7@1700000010000
+        {__name__="level_v"} 1@1700000010000
+        {__name__="level_created"} 1700000000@1700000010000
+        {__name__="lat_sum"} 1.5@1700000010000 since 1700000000000
+        {__name__="lat_count"} 2@1700000010000 since 1700000000000
+        {__name__="native"} [11000000000000000039000000000000000078909e96ffbc318801d00f]
+    "#]]
+    .assert_eq(&shown(Version::Two, true));
+    assert!(shown(Version::Two, false).contains("requests_created"));
+    assert_eq!(shown(Version::One, true), shown(Version::One, false));
+}
+
 proptest! {
     /// Series with their samples in order, the last of each millisecond, whatever the version, the limits and the order.
     #[test]
@@ -134,7 +170,7 @@ proptest! {
             }
             let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
             collect(&mut collector, version, &batch(&lines));
-            let limits = Limits { samples, bytes, metadata: true };
+            let limits = Limits { samples, bytes, metadata: true, time_first: second };
             let mut got: BTreeMap<Labels, Vec<(f64, i64)>> = BTreeMap::new();
             for series in requests(&collector, &mut encoder, version, limits).into_iter().flatten() {
                 got.entry(series.labels).or_default().extend(series.samples);
