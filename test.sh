@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-packages=(mosquitto mosquitto-clients graphite-carbon prometheus)
+packages=(mosquitto mosquitto-clients graphite-carbon prometheus victoria-metrics)
 
 install_servers() {
   local package missing=()

@@ -39,7 +39,7 @@ fn main() -> Outcome<()> {
 async fn measure(folder: PathBuf, metrics: usize, series: usize, sync: bool) -> Outcome<()> {
     let settings = |stats: &JournalStats| Settings {
         directory: folder.clone(),
-        limits: Limits { size: 64 << 30, segment_size: 16 << 20, age: None, sync },
+        limits: Limits { size: 64 << 30, segment_size: 16 << 20, age: None, output_age: None, sync },
         commit_interval: Duration::from_millis(5),
         stats: stats.clone(),
         clock: Clock::system(),
@@ -119,8 +119,10 @@ fn slot() -> OutputSlot {
         carried: WriteBatch::new(),
         admit: Box::new(|batch| Some(batch.clone())),
         limit: 10_000,
+        max_age: None,
         added: Count::default(),
         dropped: vec![],
+        expired: Count::default(),
         size: Count::default(),
     }
 }

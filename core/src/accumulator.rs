@@ -239,11 +239,21 @@ impl Accumulator {
             &mut self.batch,
             Batch::with_capacity(metrics.min(BATCH_METRICS), fields.min(8 * BATCH_METRICS)),
         );
-        while batch.len() > BATCH_METRICS {
-            let rest = batch.split_off(BATCH_METRICS);
-            self.send(std::mem::replace(&mut batch, rest)).await?;
+        if batch.len() <= BATCH_METRICS {
+            return self.send(batch).await;
         }
-        self.send(batch).await
+        // From the back: what is cut off is moved, and a file of a million lines must not be moved a thousand times.
+        let mut parts = Vec::new();
+        while batch.len() > BATCH_METRICS {
+            let last = (batch.len() - 1) / BATCH_METRICS * BATCH_METRICS;
+            parts.push(batch.split_off(last));
+        }
+        // What is left has room for all, and is moved as well.
+        parts.push(batch.split_off(0));
+        for part in parts.into_iter().rev() {
+            self.send(part).await?;
+        }
+        Ok(())
     }
 
     async fn send(&self, batch: Batch) -> Result<(), BoxError> {
@@ -292,5 +302,34 @@ impl MetricBuilder<'_> {
         let Accumulator { batch, interner, builder, fields, clock, .. } = self.accumulator;
         let series = interner.intern(builder);
         batch.push(series, self.time.unwrap_or_else(|| clock.now()), self.kind, fields.drain(..));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_too_much_for_a_batch_goes_on_in_order() {
+        for count in [1, BATCH_METRICS, BATCH_METRICS + 1, 3 * BATCH_METRICS, 3 * BATCH_METRICS + 7] {
+            let (sink, mut batches) = mpsc::channel(10);
+            let mut accumulator = Accumulator::new(Arc::default(), 1, Clock::manual(0), sink, Vec::new());
+            for number in 0..count {
+                accumulator.metric("m", Kind::Untyped).field("n", number as i64).time(number as i64).push();
+            }
+            let origin = Origin { input: 0, message: 7 };
+            accumulator.flush_with(Some(origin)).await.unwrap();
+            drop(accumulator);
+            let mut next = 0;
+            while let Some(batch) = batches.recv().await {
+                assert!(batch.len() <= BATCH_METRICS && batch.field_count() <= BATCH_METRICS);
+                for metric in batch.iter() {
+                    assert_eq!((metric.time, metric.field(b"n")), (next, Some(&Value::Int(next))));
+                    next += 1;
+                }
+                assert_eq!(batch.origin, (next == count as i64).then_some(origin), "the last one reaches that far");
+            }
+            assert_eq!(next, count as i64);
+        }
     }
 }

@@ -30,6 +30,13 @@ impl Clock {
         }
     }
 
+    /// Sets a manual clock, forward or back; the system's clock is not ours to set.
+    pub fn set(&self, now: i64) {
+        if let Some(time) = &self.0 {
+            time.store(now, Ordering::Relaxed);
+        }
+    }
+
     /// Moves a manual clock on; the system's clock is not ours to move.
     pub fn advance(&self, by: Duration) {
         if let Some(time) = &self.0 {

@@ -54,6 +54,9 @@ pub struct WriteError {
     pub written: Vec<usize>,
     /// Indices of metrics that the backend refuses for good.
     pub rejected: Vec<usize>,
+    /// `rejected` is one answer to all of them together, for what may be wrong with a few: the agent writes them again
+    /// in parts to find out which.
+    pub undivided: bool,
     /// How long the backend asks to be left alone before the next attempt, if it does.
     pub retry_after: Option<Duration>,
     /// What happened.
@@ -63,11 +66,16 @@ pub struct WriteError {
 impl WriteError {
     /// Nothing arrived, all of it can be tried again.
     pub fn retry(source: impl Into<BoxError>) -> Self {
-        Self { written: Vec::new(), rejected: Vec::new(), retry_after: None, source: source.into() }
+        Self { written: Vec::new(), rejected: Vec::new(), undivided: false, retry_after: None, source: source.into() }
     }
 
     /// Of a batch of `len` metrics none will ever be taken.
     pub fn reject(len: usize, source: impl Into<BoxError>) -> Self {
         Self { rejected: (0..len).collect(), ..Self::retry(source) }
+    }
+
+    /// A batch of `len` metrics was refused as a whole, and some of them may be good.
+    pub fn reject_batch(len: usize, source: impl Into<BoxError>) -> Self {
+        Self { undivided: true, ..Self::reject(len, source) }
     }
 }

@@ -26,7 +26,7 @@ use crate::journal::{OutputSlot, disk};
 use crate::logging::Control;
 use crate::pipeline::aggregator::{AggregatorRules, AggregatorStats, RunningAggregator};
 use crate::pipeline::input::{InputStats, RunningInput};
-use crate::pipeline::output::{OutputPlan, OutputStats};
+use crate::pipeline::output::{OutputPlan, OutputStats, Policy, Quarantine, QuarantineStats};
 use crate::pipeline::running::{Admission, RunningProcessor, Selection};
 use crate::pipeline::schedule::Timing;
 use crate::pipeline::{Pipeline, Stages};
@@ -143,11 +143,12 @@ impl Builder<'_> {
     fn journal(&self) -> Option<disk::Settings> {
         let agent = self.agent;
         (agent.buffer_strategy == BufferStrategy::Disk).then(|| disk::Settings {
-            directory: if agent.buffer_directory.is_empty() { "." } else { &agent.buffer_directory }.into(),
+            directory: agent.journal_directory(),
             limits: disk::Limits {
                 size: agent.buffer_max_size.bytes(),
                 segment_size: agent.segment_size(),
                 age: agent.buffer_max_age.positive(),
+                output_age: None,
                 sync: agent.buffer_disk_sync,
             },
             commit_interval: agent.buffer_commit_interval.to_std(),
@@ -260,6 +261,16 @@ impl Builder<'_> {
             clock: self.surroundings.clock.clone(),
         };
         stats.count(&series, "buffer_limit").set(metric_buffer_limit);
+        let flush_interval = options.flush_interval.unwrap_or(self.agent.flush_interval.to_std());
+        let quarantine = self.agent.quarantine().map(|(directory, max_size)| {
+            let figures = QuarantineStats {
+                metrics: stats.count(&series, "metrics_quarantined"),
+                errors: stats.count(&series, "quarantine_errors"),
+            };
+            Quarantine::new(&directory, &context.name, max_size, self.surroundings.clock.clone(), figures)
+        });
+        // The figure is there only where there is something to count.
+        let expired = options.metric_max_age.map(|_| stats.count(&series, "metrics_expired")).unwrap_or_default();
         Ok(OutputPlan {
             name: context.name.clone(),
             slot: OutputSlot {
@@ -268,18 +279,23 @@ impl Builder<'_> {
                 carried: WriteBatch::new(),
                 admit: Box::new(move |batch| admission.admit(batch)),
                 limit: metric_buffer_limit,
+                max_age: options.metric_max_age,
                 added: stats.count(&series, "metrics_added"),
                 dropped: self.both(&series, "metrics_dropped"),
+                expired,
                 size: stats.count(&series, "buffer_size"),
             },
-            flush_interval: options.flush_interval.unwrap_or(self.agent.flush_interval.to_std()),
+            flush_interval,
             flush_jitter: options.flush_jitter.unwrap_or(self.agent.flush_jitter.to_std()),
             batch_size: metric_batch_size,
+            quarantine,
+            retry: Policy::new(options.retry_initial, options.retry_max, flush_interval),
             startup_errors: options.startup_error_behavior,
             stats: OutputStats {
                 written: self.both(&series, "metrics_written"),
                 rejected: self.both(&series, "metrics_rejected"),
                 write_errors: self.both(&series, "write_errors"),
+                retries: stats.count(&series, "write_retries"),
                 startup_errors: stats.count(&series, "startup_errors"),
                 write_time: stats.mean_time(&series, "write_time_ns"),
             },

@@ -1,5 +1,7 @@
 //! The `[agent]` table.
 
+use std::path::PathBuf;
+
 use heliograph_core::config::{ConfigError, Duration, Position, Section, Size};
 
 /// Options that Telegraf matches without regard to case and underscores.
@@ -100,6 +102,10 @@ pub struct AgentConfig {
     pub buffer_segment_size: Size,
     /// How long a batch may wait for others before it is written and synced.
     pub buffer_commit_interval: Duration,
+    /// Folder for what backends refuse; empty for one in that of a journal on disk, if there is one.
+    pub quarantine_directory: String,
+    /// Most bytes kept there for each output; zero for none.
+    pub quarantine_max_size: Size,
     /// Threads that the agent works on; above zero. An option of heliograph.
     pub worker_threads: usize,
     /// Where options were set that [`AgentConfig::validate`] may refuse.
@@ -144,6 +150,8 @@ impl Default for AgentConfig {
             buffer_max_age: Duration::ZERO,
             buffer_segment_size: Size::ZERO,
             buffer_commit_interval: Duration::from_millis(5),
+            quarantine_directory: String::new(),
+            quarantine_max_size: Size::from_mib(10),
             worker_threads: 1,
             places: Vec::new(),
         }
@@ -200,6 +208,8 @@ impl AgentConfig {
         set(&mut self.buffer_max_age, s.take("buffer_max_age")?);
         set(&mut self.buffer_segment_size, s.take("buffer_segment_size")?);
         set(&mut self.buffer_commit_interval, s.take("buffer_commit_interval")?);
+        set(&mut self.quarantine_directory, s.take("quarantine_directory")?);
+        set(&mut self.quarantine_max_size, s.take("quarantine_max_size")?);
         if let Some(skip) = s.take("skip_processors_after_aggregators")? {
             self.skip_processors_after_aggregators = Some(skip);
         }
@@ -265,6 +275,11 @@ impl AgentConfig {
             );
             return Err(self.error("buffer_segment_size", message));
         }
+        let quarantine = self.quarantine_max_size;
+        if quarantine > Size::ZERO && quarantine < Size::from_kib(64) {
+            let message = format!("option \"quarantine_max_size\" is {quarantine}, but must be 0 or 64KiB or more");
+            return Err(self.error("quarantine_max_size", message));
+        }
         let one_of = |option: &'static str, value: &str, known: &[&str]| {
             if known.contains(&value) {
                 return Ok(());
@@ -296,6 +311,21 @@ impl AgentConfig {
         }
     }
 
+    /// Folder of the journal on disk.
+    pub fn journal_directory(&self) -> PathBuf {
+        if self.buffer_directory.is_empty() { "." } else { &self.buffer_directory }.into()
+    }
+
+    /// Folder for what backends refuse, and most bytes for each output; `None` if nothing is to be kept.
+    pub fn quarantine(&self) -> Option<(PathBuf, u64)> {
+        let directory = match (&*self.quarantine_directory, self.buffer_strategy) {
+            ("", BufferStrategy::Memory) => return None,
+            ("", BufferStrategy::Disk) => self.journal_directory().join("quarantine"),
+            (directory, _) => directory.into(),
+        };
+        Some((directory, self.quarantine_max_size.bytes())).filter(|(_, size)| *size > 0)
+    }
+
     fn error(&self, option: &str, message: impl Into<String>) -> ConfigError {
         match self.places.iter().find(|(known, _)| *known == option) {
             Some((_, position)) => position.error(message),
@@ -319,6 +349,7 @@ const CHECKED_LATER: &[&str] = &[
     "buffer_max_age",
     "buffer_segment_size",
     "buffer_commit_interval",
+    "quarantine_max_size",
 ];
 
 /// A number of metrics; zero stands for the default.

@@ -145,6 +145,12 @@ pub struct CommonOutput {
     pub metric_buffer_limit: Option<usize>,
     /// What to do when it cannot start; never `Probe`.
     pub startup_error_behavior: StartupErrorBehavior,
+    /// Longest pause after the first failed write; `None` for what fits the flush. An option of heliograph, as the next.
+    pub retry_initial: Option<time::Duration>,
+    /// Longest pause after any failed write; `None` for what fits the flush.
+    pub retry_max: Option<time::Duration>,
+    /// How long metrics may wait for it; `None` for ever. An option of heliograph.
+    pub metric_max_age: Option<time::Duration>,
     /// New names of measurements.
     pub rename: Rename,
 }
@@ -213,6 +219,9 @@ impl CommonOutput {
             metric_batch_size: positive_count(section, "metric_batch_size"),
             metric_buffer_limit: positive_count(section, "metric_buffer_limit"),
             startup_error_behavior: startup_error_behavior(section, &["error", "retry", "ignore"])?,
+            metric_max_age: own_duration(section, "metric_max_age")?,
+            retry_initial: own_duration(section, "retry_initial")?,
+            retry_max: own_duration(section, "retry_max")?,
             rename: rename(section),
         })
     }
@@ -238,6 +247,17 @@ fn not_negative(section: &Section, key: &str) -> Result<Option<time::Duration>, 
             Err(section.error_at(key, format!("option {key:?} is {duration}, but must not be negative")))
         }
         duration => Ok(duration.map(Duration::to_std)),
+    }
+}
+
+/// A duration that Telegraf does not know: mistakes in it are told, and it is unknown to plugins of other kinds. Zero counts
+/// as not set.
+fn own_duration(section: &mut Section, key: &str) -> Result<Option<time::Duration>, ConfigError> {
+    match section.take::<Duration>(key)? {
+        Some(duration) if duration.is_negative() => {
+            Err(section.error_at(key, format!("option {key:?} is {duration}, but must not be negative")))
+        }
+        duration => Ok(duration.and_then(Duration::positive)),
     }
 }
 

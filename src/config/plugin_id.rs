@@ -8,6 +8,10 @@ use heliograph_core::config::{
 };
 use ring::digest;
 
+/// Options of ours that say how to deliver, not what: with another value an output is still the same, and what waits for
+/// it in a journal on disk stays its own.
+const DELIVERY: &[&str] = &["metric_max_age", "retry_initial", "retry_max"];
+
 /// SHA-256 over the category and name of the plugin and the source text of its options, in lower-case hexadecimal.
 ///
 /// `category` is `inputs`, `outputs`, `processors`, `aggregators`, or `aggprocessors` for the run of the processors
@@ -16,6 +20,7 @@ use ring::digest;
 pub fn plugin_id(category: &str, section: &Section) -> String {
     let mut options = Vec::new();
     flatten("", section.table(), section.source(), &mut options);
+    options.retain(|(key, _)| !(category == "outputs" && DELIVERY.contains(&key.as_str())));
     options.sort();
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(format!("{category}.{}\0", section.plugin()).as_bytes());

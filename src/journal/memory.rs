@@ -2,10 +2,12 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use heliograph_core::model::{Batch, Origin, WriteBatch};
 use heliograph_core::stats::Count;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use super::queue::{Queue, Resolution};
 
@@ -24,10 +26,14 @@ pub struct OutputSlot {
     pub admit: Admit,
     /// Most metrics kept for it (`metric_buffer_limit`).
     pub limit: usize,
+    /// How long metrics may wait for it (`metric_max_age`).
+    pub max_age: Option<Duration>,
     /// Metrics put into its queue.
     pub added: Count,
-    /// Metrics that went for newer ones.
+    /// Metrics that went for newer ones, or since they were too old.
     pub dropped: Vec<Count>,
+    /// Of those, the ones that were too old.
+    pub expired: Count,
     /// Metrics that wait.
     pub size: Count,
 }
@@ -58,6 +64,8 @@ struct Shared {
 
 struct State {
     slots: Vec<Slot>,
+    /// Ages count from here.
+    begun: Instant,
     /// Position of the newest batch; the first has 1.
     last: u64,
     /// What inputs wait for, by position.
@@ -87,7 +95,7 @@ impl Journal {
         let last = if slots.iter().any(|slot| slot.queue.len() > 0) { CARRIED } else { 0 };
         let count = slots.len();
         let shared = Arc::new(Shared {
-            state: Mutex::new(State { slots, last, origins: VecDeque::new() }),
+            state: Mutex::new(State { slots, begun: Instant::now(), last, origins: VecDeque::new() }),
             appended: (0..count).map(|_| Notify::new()).collect(),
             watermarks: (0..inputs).map(|_| watch::channel(0).0).collect(),
         });
@@ -99,7 +107,8 @@ impl Journal {
     pub fn append(&self, batch: Batch) {
         let batch = Arc::new(batch);
         let mut state = self.0.lock();
-        let State { slots, last, origins } = &mut *state;
+        let now = state.now();
+        let State { slots, last, origins, .. } = &mut *state;
         *last += 1;
         origins.extend(batch.origin.map(|origin| (*last, origin)));
         for (slot, appended) in slots.iter_mut().zip(&self.0.appended) {
@@ -108,7 +117,7 @@ impl Journal {
             }
             let Some(admitted) = (slot.output.admit)(&batch).filter(|batch| !batch.is_empty()) else { continue };
             slot.output.added.add(admitted.len());
-            let dropped = slot.queue.push(*last, admitted);
+            let dropped = slot.queue.push(*last, now, admitted);
             slot.dropped(dropped);
             appended.notify_one();
         }
@@ -159,6 +168,19 @@ impl Reader {
         std::mem::take(&mut self.shared.lock().slots[self.index].overflow)
     }
 
+    /// Drops what waits for longer than the output wants; returns how many metrics that were.
+    pub fn expire(&mut self) -> usize {
+        let mut state = self.shared.lock();
+        let now = state.now();
+        let slot = &mut state.slots[self.index];
+        let Some(oldest) = slot.output.oldest(now) else { return 0 };
+        let expired = slot.queue.expire(oldest);
+        slot.output.count_expired(expired);
+        slot.dropped(0);
+        self.shared.advance(&mut state);
+        expired
+    }
+
     /// The oldest `max` metrics; [`Self::resolve`] says what became of them before the next call.
     pub fn take(&mut self, max: usize) -> WriteBatch {
         self.shared.lock().slots[self.index].queue.take(max)
@@ -186,6 +208,19 @@ impl Rest {
 }
 
 impl OutputSlot {
+    /// What was appended before this time is too old; both times in nanoseconds on the journal's steady clock.
+    pub(super) fn oldest(&self, now: i64) -> Option<i64> {
+        let age = i64::try_from(self.max_age?.as_nanos()).unwrap_or(i64::MAX);
+        Some(now.saturating_sub(age))
+    }
+
+    pub(super) fn count_expired(&self, count: usize) {
+        if count > 0 {
+            self.expired.add(count);
+            self.dropped.iter().for_each(|counter| counter.add(count));
+        }
+    }
+
     /// Takes what was carried over out again, for an output that does not run after all.
     pub fn take_carried(&mut self) -> Rest {
         Rest {
@@ -207,7 +242,7 @@ impl Slot {
             if batch.origin.is_some() {
                 Arc::make_mut(&mut batch).origin = None;
             }
-            dropped += slot.queue.push_part(CARRIED, batch, part);
+            dropped += slot.queue.push_part(CARRIED, 0, batch, part);
         }
         slot.dropped(dropped);
         slot
@@ -219,6 +254,13 @@ impl Slot {
             self.output.dropped.iter().for_each(|counter| counter.add(count));
         }
         self.output.size.set(self.queue.len());
+    }
+}
+
+impl State {
+    /// Nanoseconds since the journal was begun.
+    fn now(&self) -> i64 {
+        self.begun.elapsed().as_nanos() as i64
     }
 }
 
@@ -265,8 +307,10 @@ mod tests {
             carried: WriteBatch::new(),
             admit: Box::new(admit),
             limit: 100,
+            max_age: None,
             added: Count::default(),
             dropped: vec![],
+            expired: Count::default(),
             size: Count::default(),
         }
     }
@@ -341,6 +385,22 @@ mod tests {
         assert_eq!(*watermark.borrow(), 0);
         readers[0].resolve(Resolution::Done);
         assert_eq!(*watermark.borrow(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_for_too_long_goes() {
+        let mut output = slot(|b| Some(b.clone()));
+        output.max_age = Some(Duration::from_secs(10));
+        let (journal, mut readers) = Journal::new(vec![output, slot(|b| Some(b.clone()))], 1);
+        let watermark = journal.watermark(0);
+        journal.append(batch(1, "a"));
+        tokio::time::advance(Duration::from_secs(7)).await;
+        journal.append(batch(2, "b"));
+        write(&mut readers[1]);
+        assert_eq!((readers[0].expire(), readers[1].expire()), (0, 0));
+        tokio::time::advance(Duration::from_secs(4)).await;
+        // It was given up, so nobody waits for it any more.
+        assert_eq!((readers[0].expire(), readers[0].len(), *watermark.borrow()), (1, 1, 1));
     }
 
     #[test]

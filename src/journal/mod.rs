@@ -135,6 +135,14 @@ impl Reader {
         }
     }
 
+    /// Drops what waits for longer than the output wants; returns how many metrics that were.
+    pub fn expire(&mut self) -> usize {
+        match self {
+            Self::Memory(reader) => reader.expire(),
+            Self::Disk(reader) => reader.expire(),
+        }
+    }
+
     /// The oldest `max` metrics; [`Self::resolve`] says what became of them before the next call. There may be none
     /// although some wait: those the output's filters have refused.
     pub async fn take(&mut self, max: usize) -> WriteBatch {

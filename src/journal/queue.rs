@@ -22,6 +22,8 @@ pub struct Queue {
 #[derive(Debug)]
 struct Entry {
     position: u64,
+    /// When it was appended, in nanoseconds on the journal's steady clock.
+    since: i64,
     batch: Arc<Batch>,
     rest: Range<usize>,
     /// The batch is not that of its position: `rest` says nothing about that one.
@@ -64,22 +66,22 @@ impl Queue {
     }
 
     /// Adds a batch; returns how many metrics had to go for it.
-    pub fn push(&mut self, position: u64, batch: Arc<Batch>) -> usize {
+    pub fn push(&mut self, position: u64, since: i64, batch: Arc<Batch>) -> usize {
         let rest = 0..batch.len();
-        self.push_part(position, batch, rest)
+        self.push_part(position, since, batch, rest)
     }
 
     /// Adds some metrics of a batch; returns how many metrics had to go for them.
-    pub fn push_part(&mut self, position: u64, batch: Arc<Batch>, rest: Range<usize>) -> usize {
+    pub fn push_part(&mut self, position: u64, since: i64, batch: Arc<Batch>, rest: Range<usize>) -> usize {
         self.len += rest.len();
-        self.entries.push_back(Entry { position, batch, rest, apart: false });
+        self.entries.push_back(Entry { position, since, batch, rest, apart: false });
         self.shrink()
     }
 
     /// Adds some metrics of a batch that is another one than that of its position.
-    pub fn push_apart(&mut self, position: u64, batch: Arc<Batch>, rest: Range<usize>) {
+    pub fn push_apart(&mut self, position: u64, since: i64, batch: Arc<Batch>, rest: Range<usize>) {
         self.len += rest.len();
-        self.entries.push_back(Entry { position, batch, rest, apart: true });
+        self.entries.push_back(Entry { position, since, batch, rest, apart: true });
     }
 
     /// How many metrics of the oldest batch are done with; 0 if that cannot be said.
@@ -131,6 +133,16 @@ impl Queue {
         self.shrink()
     }
 
+    /// Drops what was appended before this time, as long as nothing is in flight; returns how many metrics that were.
+    pub fn expire(&mut self, before: i64) -> usize {
+        let len = self.len;
+        if self.in_flight == 0 {
+            let fresh = self.entries.iter().position(|entry| entry.since >= before).unwrap_or(self.entries.len());
+            self.len -= self.entries.drain(..fresh).map(|entry| entry.rest.len()).sum::<usize>();
+        }
+        len - self.len
+    }
+
     /// Takes everything out, what is in flight included.
     pub fn drain(&mut self) -> WriteBatch {
         let mut rest = WriteBatch::new();
@@ -144,14 +156,14 @@ impl Queue {
     /// Takes the oldest `count` metrics out, and gives those of the indices `keep` as an entry that holds their place.
     fn remove_front(&mut self, count: usize, keep: &[usize]) -> Option<Entry> {
         let mut keep = keep.iter().copied().peekable();
-        let mut kept: Option<(u64, Batch)> = None;
+        let mut kept: Option<(u64, i64, Batch)> = None;
         let mut index = 0;
         while index < count {
             let Some(front) = self.entries.front_mut() else { break };
             let here = front.rest.len().min(count - index);
             for offset in 0..here {
                 if keep.next_if_eq(&(index + offset)).is_some() {
-                    let (_, batch) = kept.get_or_insert_with(|| (front.position, Batch::new()));
+                    let (_, _, batch) = kept.get_or_insert_with(|| (front.position, front.since, Batch::new()));
                     batch.push_copy(front.batch.get(front.rest.start + offset));
                     batch.origin = front.batch.origin;
                 }
@@ -163,7 +175,10 @@ impl Queue {
                 self.entries.pop_front();
             }
         }
-        kept.map(|(position, batch)| Entry { position, rest: 0..batch.len(), batch: Arc::new(batch), apart: true })
+        kept.map(|(position, since, batch)| {
+            let rest = 0..batch.len();
+            Entry { position, since, batch: Arc::new(batch), rest, apart: true }
+        })
     }
 
     /// Drops the oldest waiting metrics until the limit holds.
@@ -222,16 +237,16 @@ mod tests {
     #[test]
     fn the_newest_stay() {
         let mut queue = Queue::new(3);
-        assert_eq!(queue.push(1, batch(0..5)), 2);
+        assert_eq!(queue.push(1, 0, batch(0..5)), 2);
         assert_eq!(all(&mut queue), [2, 3, 4]);
     }
 
     #[test]
     fn what_is_in_flight_does_not_count_and_does_not_go() {
         let mut queue = Queue::new(2);
-        queue.push(1, batch(0..2));
+        queue.push(1, 0, batch(0..2));
         let flying = queue.take(2);
-        assert_eq!(queue.push(2, batch(2..5)), 1);
+        assert_eq!(queue.push(2, 0, batch(2..5)), 1);
         assert_eq!((times(&flying), queue.len()), (vec![0, 1], 4));
         assert_eq!(queue.resolve(Resolution::Keep), 2);
         assert_eq!(all(&mut queue), [3, 4]);
@@ -240,8 +255,8 @@ mod tests {
     #[test]
     fn some_can_stay_and_hold_their_place() {
         let mut queue = Queue::new(10);
-        queue.push(1, batch(0..3));
-        queue.push(2, batch(3..6));
+        queue.push(1, 0, batch(0..3));
+        queue.push(2, 0, batch(3..6));
         assert_eq!(times(&queue.take(5)), [0, 1, 2, 3, 4]);
         queue.resolve(Resolution::KeepSome(vec![1, 3]));
         assert_eq!((queue.done(2), queue.len()), (0, 3));
@@ -251,8 +266,8 @@ mod tests {
     #[test]
     fn what_is_left_comes_out_whole() {
         let mut queue = Queue::new(10);
-        queue.push_part(1, batch(0..4), 2..4);
-        queue.push(2, batch(4..6));
+        queue.push_part(1, 0, batch(0..4), 2..4);
+        queue.push(2, 0, batch(4..6));
         queue.take(1);
         assert_eq!((times(&queue.drain()), queue.len(), queue.waiting()), (vec![2, 3, 4, 5], 0, 0));
     }
@@ -260,8 +275,8 @@ mod tests {
     #[test]
     fn done_moves_with_the_front() {
         let mut queue = Queue::new(10);
-        queue.push(4, batch(0..2));
-        queue.push(7, batch(2..4));
+        queue.push(4, 0, batch(0..2));
+        queue.push(7, 0, batch(2..4));
         assert_eq!(queue.done(9), 3);
         queue.take(2);
         queue.resolve(Resolution::Done);
@@ -276,9 +291,21 @@ mod tests {
         let mut queue = Queue::new(2);
         let mut held = Arc::unwrap_or_clone(batch(0..2));
         held.origin = Some(Origin { input: 0, message: 3 });
-        queue.push(1, Arc::new(held));
-        queue.push(2, batch(2..4));
+        queue.push(1, 0, Arc::new(held));
+        queue.push(2, 0, batch(2..4));
         assert_eq!(all(&mut queue), [0, 1]);
+    }
+
+    #[test]
+    fn what_is_too_old_goes_from_the_front() {
+        let mut queue = Queue::new(10);
+        (0..4).for_each(|i| assert_eq!(queue.push(i as u64 + 1, 10 * i, batch(2 * i..2 * i + 2)), 0));
+        queue.take(3);
+        assert_eq!(queue.expire(100), 0, "it is in flight");
+        queue.resolve(Resolution::KeepSome(vec![2]));
+        // What stayed is as old as it was.
+        assert_eq!((queue.expire(10), queue.expire(11), queue.done(4)), (0, 2, 2));
+        assert_eq!((queue.expire(25), all(&mut queue)), (2, vec![6, 7]));
     }
 
     proptest! {
@@ -289,7 +316,7 @@ mod tests {
             let mut model: Vec<i64> = Vec::new();
             let mut next = 0;
             for (position, (pushed, max, keep)) in steps.into_iter().enumerate() {
-                queue.push(position as u64 + 1, batch(next..next + pushed as i64));
+                queue.push(position as u64 + 1, 0, batch(next..next + pushed as i64));
                 model.extend(next..next + pushed as i64);
                 next += pushed as i64;
                 let taken = queue.take(max);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::kit::{
     Agent, Behaviour, Ended, GraphiteServer, Server, Setup, command, free_port, heliograph, wait_for, wait_until,
@@ -218,4 +219,77 @@ fn carbon_stores_what_a_node_sends() {
             Some(first) => Err(format!("{} of {} missing, as {first:?}\n{}", missing.len(), sent.len(), carbon.log())),
         }
     });
+}
+
+/// Twenty paths with a point for each of a thousand seconds: as lines that the agent reads, and as carbon is to have them.
+fn twenty_thousand_points() -> (String, BTreeMap<(String, u64), f64>) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let (mut lines, mut points) = (String::new(), BTreeMap::new());
+    for second in now - 1000..now {
+        for path in 0..20 {
+            let value = (second % 1000 * 20 + path) as f64;
+            lines += &format!("plant,host=h{path} v={value} {second}000000000\n");
+            points.insert((format!("h{path}.plant.v"), second), value);
+        }
+    }
+    (lines, points)
+}
+
+/// Carbon with what it cannot read any more: the lines that lie in the buffers on the way when it dies.
+#[test]
+fn a_carbon_that_goes_mute_and_dies_costs_nothing() {
+    let (port, mut carbon) = carbon();
+    let config = format!(
+        r#"
+[agent]
+  interval = "200ms"
+  flush_interval = "100ms"
+  omit_hostname = true
+
+[[inputs.exec]]
+  commands = [["/bin/sh", "feed"]]
+  data_format = "influx"
+
+[[inputs.internal]]
+  collect_memstats = false
+
+[[outputs.graphite]]
+  servers = ["127.0.0.1:{port}"]
+  connections = 2
+  namedrop = ["internal_*"]
+
+[[outputs.file]]
+  files = ["figures"]
+  namepass = ["internal_graphite"]
+"#
+    );
+    let feed = "echo tick,host=h v=1\nif [ -e next ]; then mv next taken; cat taken; fi\n";
+    let agent = heliograph(&config).file("feed", feed).start();
+    let figure = |name: &str| {
+        let text = agent.text("figures");
+        let last = text.lines().last().unwrap_or_default();
+        crate::kit::number_after(last, &format!("{name}=")).unwrap_or_default()
+    };
+    wait_until("a first point in carbon", || {
+        stored(&carbon.path("whisper")).keys().any(|(path, _)| path == "h.tick.v")
+    });
+    carbon.freeze();
+    let before = figure("points_written");
+    let (lines, points) = twenty_thousand_points();
+    std::fs::write(agent.path("lines"), lines).unwrap();
+    std::fs::rename(agent.path("lines"), agent.path("next")).unwrap();
+    wait_until("everything on its way", || figure("points_written") >= before + 20_000.0);
+    assert_eq!(figure("points_sent_again"), 0.0);
+    carbon.kill();
+    carbon.start(port);
+    wait_for("all points in carbon", || {
+        let stored = stored(&carbon.path("whisper"));
+        let missing: Vec<_> = points.iter().filter(|(at, value)| stored.get(at) != Some(value)).collect();
+        match missing.first() {
+            None => Ok(()),
+            Some(first) => Err(format!("{} missing, as {first:?}\n{}", missing.len(), agent.stderr())),
+        }
+    });
+    wait_until("lines that were sent again", || figure("points_sent_again") >= 20_000.0);
+    assert_eq!(agent.stop().code(), 0);
 }

@@ -6,6 +6,7 @@ mod kit;
 mod cardinality;
 #[cfg(feature = "demo")]
 mod demo;
+mod disk_full;
 mod graphite;
 mod kill;
 mod lifecycle;
@@ -15,7 +16,9 @@ mod mqtt_delivery;
 mod mqtt_script;
 mod outage;
 mod prometheus;
+mod quarantine;
 mod remote_write;
+mod remote_write_stream;
 mod running_agent;
 mod shipped_configs;
 mod tables;

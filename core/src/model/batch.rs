@@ -372,6 +372,20 @@ impl WriteBatch {
         self.len == 0
     }
 
+    /// The metrics of these indices, none of them copied.
+    pub fn slice(&self, range: Range<usize>) -> Self {
+        let mut slice = Self::new();
+        let mut at = 0;
+        for (batch, part) in &self.parts {
+            let (start, end) = (range.start.max(at), range.end.min(at + part.len()));
+            if start < end {
+                slice.push(batch.clone(), part.start + start - at..part.start + end - at);
+            }
+            at += part.len();
+        }
+        slice
+    }
+
     /// The batches and the ranges of their metrics, in order.
     pub fn into_parts(self) -> Vec<(Arc<Batch>, Range<usize>)> {
         self.parts
@@ -457,6 +471,16 @@ mod tests {
         assert_eq!((first.len(), rest.len(), first.origin.is_none(), rest.origin.is_some()), (1, 2, true, true));
         first.append(&mut rest);
         assert_eq!(show(&first), whole);
+    }
+
+    #[test]
+    fn a_slice_reaches_over_batches() {
+        let mut write = WriteBatch::new();
+        write.push(Arc::new(batch()), 1..3);
+        write.push(Arc::new(batch()), 0..2);
+        let names = |range| write.slice(range).iter().map(|m| m.series.to_string()).collect::<String>();
+        assert_eq!([names(0..4), names(1..3), names(3..9), names(2..2)], ["bcab", "ca", "b", ""]);
+        assert_eq!(write.slice(1..3).len(), 2);
     }
 
     #[test]

@@ -391,6 +391,27 @@ fn common_options() {
 }
 
 #[test]
+fn options_of_outputs_that_are_ours() {
+    let output = |text: &str| loaded(&[&format!("[[outputs.file]]\n{text}")]).outputs.remove(0);
+    let read = output("retry_initial = \"500ms\"\nretry_max = \"1m\"\nmetric_max_age = \"1h\"");
+    assert_eq!(output("metric_max_age = \"0s\"").options.metric_max_age, None);
+    assert_eq!(read.options.metric_max_age.map(|age| age.as_secs()), Some(3600));
+    let seconds = |duration: Option<std::time::Duration>| duration.map(|duration| duration.as_secs_f64());
+    assert_eq!((seconds(read.options.retry_initial), seconds(read.options.retry_max)), (Some(0.5), Some(60.0)));
+    read.section.finish_nothing().unwrap();
+    refused(
+        "[[outputs.file]]\nretry_max = \"-1s\"",
+        expect![[r#"a.conf:2:13: outputs.file: option "retry_max" is -1s, but must not be negative"#]],
+    );
+    refused(
+        "[[outputs.file]]\nretry_initial = \"soon\"",
+        expect![[r#"a.conf:2:17: outputs.file: option "retry_initial": invalid duration "soon": unknown unit "soon""#]],
+    );
+    let unknown = loaded(&["[[inputs.cpu]]\nretry_max = \"1s\""]).inputs[0].section.clone().finish_nothing();
+    assert!(unknown.is_err(), "inputs do not know them");
+}
+
+#[test]
 fn time_source_of_another_meaning() {
     loaded(&["[[inputs.socket_listener]]\ntime_source = \"receive_time\""]);
 }
@@ -491,6 +512,8 @@ fn ids_depend_on_options_alone() {
     assert_eq!(id("[[inputs.cpu]]\na = 1\nb = \"x\""), id("[[inputs.cpu]]\nb = \"x\" # c\na = 1"));
     assert_ne!(id("[[inputs.cpu]]\na = 1"), id("[[inputs.mem]]\na = 1"));
     assert_ne!(id("[[inputs.cpu]]\na = 'x'"), id("[[inputs.cpu]]\na = \"x\""));
+    let output = |text: &str| plugin_id("outputs", &loaded(&[text]).outputs[0].section);
+    assert_eq!(output("[[outputs.file]]\na = 1\nretry_max = \"1m\""), output("[[outputs.file]]\na = 1"));
     // sha256("inputs.cpu\0" "a:1\0" "t.b:\"x\"\0")
     expect!["ac0c8717c46b231babd79bcd0eec5b858d11bcf9f01f3b269ea4c89d06869b3e"]
         .assert_eq(&id("[[inputs.cpu]]\nt = {b = \"x\"}\na = 1"));

@@ -4,7 +4,7 @@
 //! all before it in its segment. The format is told in `docs/decisions/0004-disk-journal-format.md`.
 
 use hashbrown::{HashMap, HashTable};
-use heliograph_core::model::{Batch, Key, Kind, SeriesBuilder, SeriesRef, Value};
+use heliograph_core::model::{Batch, Key, Kind, MetricRef, SeriesBuilder, SeriesRef, Value};
 
 /// Series and keys in a dictionary before it starts anew, give or take a batch.
 const MAX_SERIES: usize = 32_768;
@@ -133,6 +133,18 @@ impl Encoder {
         }
         number
     }
+}
+
+/// Bytes that a batch takes at the most.
+pub fn longest(batch: &Batch) -> u64 {
+    // A varint has ten bytes at the most.
+    let metric = |metric: MetricRef<'_>| {
+        let series = metric.series.footprint() + 20 * metric.series.tag_count() + 60;
+        let text = |value: &Value| if let Value::Text(text) = value { text.len() } else { 0 };
+        let fields = metric.fields.iter().map(|field| field.key.as_bytes().len() + text(&field.value) + 30);
+        (series + fields.sum::<usize>()) as u64
+    };
+    64 + batch.iter().map(metric).sum::<u64>()
 }
 
 /// Turns bytes into batches again.
@@ -355,6 +367,7 @@ mod tests {
                 metrics.iter_mut().for_each(|metric| batch.append(metric));
                 let mut bytes = Vec::new();
                 encoder.encode(&batch, &mut bytes);
+                prop_assert!(bytes.len() as u64 + 43 <= longest(&batch), "what a record adds to it counts too");
                 let decoded = decoder.decode(&bytes).unwrap();
                 let show = |batch: &Batch| batch.iter().map(show).collect::<Vec<_>>();
                 prop_assert_eq!(show(&decoded), show(&batch));

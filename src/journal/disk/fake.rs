@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use super::storage::{Append, Disk, ReadAt};
 
 /// Clones are the same disk.
 #[derive(Clone, Default)]
-pub struct FakeDisk(Arc<Mutex<World>>);
+pub struct FakeDisk(Arc<(Mutex<World>, Condvar)>);
 
 #[derive(Default)]
 struct World {
@@ -17,6 +17,9 @@ struct World {
     safe_names: BTreeMap<String, usize>,
     faults: Faults,
     syncs: usize,
+    read: usize,
+    /// Syncs wait until this is over.
+    held: bool,
 }
 
 /// What does not work.
@@ -30,6 +33,8 @@ pub struct Faults {
     pub space: Option<usize>,
     /// Nothing can be changed.
     pub read_only: bool,
+    /// The disk has lost this file from this byte on.
+    pub lost: Option<(&'static str, usize)>,
 }
 
 #[derive(Clone, Default)]
@@ -46,7 +51,7 @@ const EROFS: i32 = 30;
 
 impl FakeDisk {
     fn world(&self) -> MutexGuard<'_, World> {
-        self.0.lock().unwrap()
+        self.0.0.lock().unwrap()
     }
 
     pub fn set_faults(&self, faults: Faults) {
@@ -55,6 +60,17 @@ impl FakeDisk {
 
     pub fn syncs(&self) -> usize {
         self.world().syncs
+    }
+
+    /// Lets every sync wait from now on, or no longer.
+    pub fn hold_syncs(&self, hold: bool) {
+        self.world().held = hold;
+        self.0.1.notify_all();
+    }
+
+    /// Bytes that were read.
+    pub fn read(&self) -> usize {
+        self.world().read
     }
 
     pub fn bytes(&self) -> usize {
@@ -103,7 +119,8 @@ impl FakeDisk {
         };
         let files = world.files.iter().map(|content| cut(content, choose)).collect();
         let faults = Faults::default();
-        Self(Arc::new(Mutex::new(World { files, safe_names: names.clone(), names, faults, syncs: 0 })))
+        let world = World { files, safe_names: names.clone(), names, faults, ..World::default() };
+        Self(Arc::new((Mutex::new(world), Condvar::new())))
     }
 }
 
@@ -193,7 +210,7 @@ impl Append for FakeFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        let mut world = self.disk.world();
+        let mut world = self.disk.0.1.wait_while(self.disk.world(), |world| world.held).unwrap();
         world.syncs += 1;
         if let Some(error) = world.faults.sync {
             return Err(io::Error::from_raw_os_error(error));
@@ -207,10 +224,16 @@ impl Append for FakeFile {
 
 impl ReadAt for FakeFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let world = self.disk.world();
+        let mut world = self.disk.world();
+        let lost = world.faults.lost.filter(|(name, _)| world.names.get(*name) == Some(&self.file));
+        let left = lost.map_or(usize::MAX, |(_, from)| from.saturating_sub(offset as usize));
+        if left == 0 {
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
         let rest = world.files[self.file].bytes.get(offset as usize..).unwrap_or_default();
-        let len = rest.len().min(buffer.len());
+        let len = rest.len().min(buffer.len()).min(left);
         buffer[..len].copy_from_slice(&rest[..len]);
+        world.read += len;
         Ok(len)
     }
 

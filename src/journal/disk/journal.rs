@@ -1,30 +1,32 @@
-//! The two ends of the journal on disk: the one that appends, and the readers of the outputs.
+//! The journal on disk as the pipeline sees it: the end that appends, and how it starts and ends.
 
-use std::io;
+mod reader;
+
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use heliograph_core::clock::Clock;
 use heliograph_core::error::{BoxError, Chain};
-use heliograph_core::model::{Batch, WriteBatch};
+use heliograph_core::model::Batch;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-use super::log::{Limits, Log, Moment, Recovered, Segment, file_name};
-use super::segment::{Batches, Cursor, Next, Place, Records};
-use super::state::{JournalStats, Shared, Slot, Source, State};
+use super::codec;
+use super::log::{Limits, Log, Moment, Recovered, Segment};
+use super::segment::{Cursor, Place};
+use super::state::{JournalStats, Shared, Slot, State};
 use super::storage::{self, Disk};
 use super::writer::Writer;
 use crate::journal::memory::{OutputSlot, Rest};
-use crate::journal::queue::{Queue, Resolution};
+use crate::journal::queue::Queue;
+pub use reader::Reader;
 
 /// A write of the disk that takes longer counts as a failure.
 const STALL: Duration = Duration::from_secs(10);
 /// How long the last commit may take.
 const LAST_COMMIT: Duration = Duration::from_secs(5);
-/// Batches that an output's filters may refuse before a read comes back without them, in metrics.
-const SCAN: usize = 50_000;
 
 /// What the options of `[agent]` say.
 #[derive(Clone)]
@@ -45,20 +47,9 @@ pub struct Settings {
 #[derive(Clone)]
 pub struct Journal {
     shared: Arc<Shared>,
+    /// Longest record of a batch, in bytes.
+    record: u64,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
-}
-
-/// One output's end of the journal.
-pub struct Reader {
-    shared: Arc<Shared>,
-    index: usize,
-    /// The segment it reads; at another thread while it does.
-    place: Option<Box<ReadPlace>>,
-}
-
-struct ReadPlace {
-    sequence: u64,
-    batches: Batches,
 }
 
 impl Journal {
@@ -67,11 +58,12 @@ impl Journal {
     /// # Errors
     /// If another agent uses the folder. A folder that cannot be used otherwise is tried again and again.
     pub async fn start(
-        settings: Settings,
+        mut settings: Settings,
         outputs: Vec<OutputSlot>,
         inputs: usize,
     ) -> Result<(Self, Vec<Reader>), BoxError> {
         let moment = Moment { wall: settings.clock.now(), steady: 0 };
+        settings.limits.output_age = outputs.iter().filter_map(|output| output.max_age).min();
         let (path, limits) = (settings.directory.clone(), settings.limits);
         let opened = tokio::task::spawn_blocking(move || -> Result<_, BoxError> {
             let directory = match storage::open(&path)? {
@@ -118,21 +110,28 @@ impl Journal {
         let state = State::new(slots, recovered.end, segments, disk);
         let count = state.slots.len();
         let Settings { directory, limits, commit_interval, stats, clock } = settings;
-        let shared = Arc::new(Shared::new(state, inputs, stats));
-        let readers = (0..count).map(|index| Reader { shared: shared.clone(), index, place: None }).collect();
-        let writer = Writer::new(shared.clone(), log, directory, limits, commit_interval, clock);
-        (Self { shared, thread: Arc::default() }, readers, writer)
+        let shared = Arc::new(Shared::new(state, inputs, stats, clock));
+        let readers = (0..count).map(|index| Reader::new(shared.clone(), index)).collect();
+        let writer = Writer::new(shared.clone(), log, directory, limits, commit_interval);
+        (Self { shared, record: limits.record(), thread: Arc::default() }, readers, writer)
     }
 
     /// Appends a batch. One without metrics still carries its origin on.
-    pub fn append(&self, batch: Batch) {
+    pub fn append(&self, mut batch: Batch) {
+        // One record has to hold it.
+        if batch.len() > 1 && codec::longest(&batch) > self.record {
+            let rest = batch.split_off(batch.len() / 2);
+            self.append(batch);
+            return self.append(rest);
+        }
         let batch = Arc::new(batch);
+        let now = self.shared.steady();
         let mut guard = self.shared.lock();
         let state = &mut *guard;
         let was_crowded = state.is_crowded();
         self.shared.stats.appended.add(batch.len());
         let is_empty = batch.is_empty();
-        state.push(batch);
+        state.push(now, batch);
         if !is_empty {
             state.slots.iter().for_each(|slot| slot.output.size.set(slot.waiting(state.last)));
             self.shared.appended.iter().for_each(tokio::sync::Notify::notify_one);
@@ -216,7 +215,7 @@ impl Journal {
         for slot in &mut state.slots {
             for entry in &state.tail {
                 if entry.place.position > durable.max(slot.read.position) {
-                    slot.admit(entry.place, &entry.batch);
+                    slot.admit(entry.place, entry.since, &entry.batch, None);
                 }
             }
             let OutputSlot { name, id, dropped, .. } = &slot.output;
@@ -256,10 +255,10 @@ fn place_outputs(outputs: Vec<OutputSlot>, recovered: &Recovered, segments: &[Se
         };
         let mut queue = Queue::new(usize::MAX);
         for (batch, part) in std::mem::take(&mut output.carried).into_parts() {
-            queue.push_apart(recovered.end.position.max(1), batch, part);
+            queue.push_apart(recovered.end.position.max(1), 0, batch, part);
         }
         output.size.set(queue.len());
-        slots.push(Slot { output, key, queue, read, offset, overflow: 0 });
+        slots.push(Slot { output, key, queue, read, offset, overflow: 0, expired: 0 });
     }
     for cursor in known {
         tracing::warn!(
@@ -269,173 +268,6 @@ fn place_outputs(outputs: Vec<OutputSlot>, recovered: &Recovered, segments: &[Se
         );
     }
     slots
-}
-
-impl Reader {
-    /// Waits until something was appended since the last call; may wake without need.
-    pub async fn appended(&self) {
-        self.shared.appended[self.index].notified().await;
-    }
-
-    /// Metrics that wait; as long as they have not been read, those count too that the output's filters will refuse.
-    pub fn waiting(&self) -> usize {
-        let state = self.shared.lock();
-        state.slots[self.index].waiting(state.last)
-    }
-
-    /// Most metrics kept in memory.
-    pub fn limit(&self) -> usize {
-        self.shared.lock().slots[self.index].output.limit
-    }
-
-    /// How many metrics were dropped for newer ones since the last call.
-    pub fn take_overflow(&self) -> usize {
-        std::mem::take(&mut self.shared.lock().slots[self.index].overflow)
-    }
-
-    /// The oldest `max` metrics, or fewer where the filters refuse most; [`Self::resolve`] says what became of them.
-    pub async fn take(&mut self, max: usize) -> WriteBatch {
-        let mut scanned = 0;
-        while scanned < SCAN {
-            let Some((segment, disk, after)) = self.read_memory(max) else { break };
-            let place = self.place.take();
-            let reading = tokio::task::spawn_blocking(move || read(&*disk, place, segment, after, max));
-            let Ok((place, found)) = reading.await else { break };
-            self.place = place;
-            let mut guard = self.shared.lock();
-            let state = &mut *guard;
-            let slot = &mut state.slots[self.index];
-            for (place, batch) in found.batches {
-                scanned += batch.len();
-                // What was dropped meanwhile is counted already.
-                if place.position > slot.read.position {
-                    slot.admit(place, &batch);
-                }
-            }
-            match found.end {
-                ReadEnd::Enough => {}
-                ReadEnd::Segment => {
-                    if slot.read.position < segment.last.position {
-                        tracing::error!(
-                            plugin = "journal",
-                            file = file_name(segment.sequence),
-                            output = &*slot.output.name,
-                            count = segment.last.metrics.saturating_sub(slot.read.metrics),
-                            "a file of the journal is damaged: metrics are lost"
-                        );
-                        state.damaged.push(segment.sequence);
-                        slot.skip_to(segment.last, &self.shared.stats);
-                    }
-                }
-                ReadEnd::Failed(error) => {
-                    self.shared.stats.errors.increment();
-                    tracing::error!(plugin = "journal", error = %Chain(&error), "cannot read the journal for now");
-                    break;
-                }
-            }
-        }
-        let mut state = self.shared.lock();
-        state.slots[self.index].queue.take(max)
-    }
-
-    /// Reads what is in memory, up to `max` metrics; then the segment with what comes next, if that is not in memory.
-    fn read_memory(&self, max: usize) -> Option<(Segment, Arc<dyn Disk>, u64)> {
-        let mut guard = self.shared.lock();
-        let state = &mut *guard;
-        while state.slots[self.index].queue.waiting() < max {
-            let read = state.slots[self.index].read.position;
-            let source = state.source(read);
-            let slot = &mut state.slots[self.index];
-            match source {
-                Source::Tail(index) => slot.admit(state.tail[index].place, &state.tail[index].batch),
-                Source::Disk(segment) => return Some((segment, state.disk.clone()?, read)),
-                Source::Nothing => {
-                    slot.read = state.last;
-                    return None;
-                }
-            }
-        }
-        None
-    }
-
-    /// Says what became of the metrics taken last.
-    pub fn resolve(&mut self, resolution: Resolution) {
-        let mut guard = self.shared.lock();
-        let state = &mut *guard;
-        let slot = &mut state.slots[self.index];
-        slot.queue.resolve(resolution);
-        slot.output.size.set(slot.waiting(state.last));
-        let was_moved = std::mem::replace(&mut state.cursors_moved, true);
-        if !was_moved && state.asleep {
-            self.shared.wake.notify_one();
-        }
-        self.shared.advance(state);
-    }
-}
-
-/// What was read from a segment.
-struct Found {
-    batches: Vec<(Place, Arc<Batch>)>,
-    end: ReadEnd,
-}
-
-enum ReadEnd {
-    /// There may be more.
-    Enough,
-    /// The segment has no more.
-    Segment,
-    /// The operating system is short of something.
-    Failed(io::Error),
-}
-
-/// Reads batches of a segment behind `after`, about as many metrics as wanted.
-fn read(
-    disk: &dyn Disk,
-    place: Option<Box<ReadPlace>>,
-    segment: Segment,
-    after: u64,
-    want: usize,
-) -> (Option<Box<ReadPlace>>, Found) {
-    let mut batches = Vec::new();
-    let usable =
-        |place: &ReadPlace| place.sequence == segment.sequence && place.batches.records.place.position <= after;
-    let opened = match place.filter(|place| usable(place)) {
-        Some(place) => Ok(Ok(place)),
-        None => disk.open(&file_name(segment.sequence)).and_then(Records::new).map(|records| {
-            records.map(|records| Box::new(ReadPlace { sequence: segment.sequence, batches: Batches::new(records) }))
-        }),
-    };
-    let mut place = match opened {
-        Ok(Ok(place)) => place,
-        Ok(Err(_)) => return (None, Found { batches, end: ReadEnd::Segment }),
-        Err(error) => return (None, Found { batches, end: end_of(error) }),
-    };
-    let mut count = 0;
-    let end = loop {
-        if count >= want {
-            break ReadEnd::Enough;
-        }
-        match place.batches.next(segment.bytes) {
-            Ok(Next::Batch(at, batch)) if at.position <= segment.last.position => {
-                if at.position > after {
-                    count += batch.len();
-                    batches.push((at, Arc::new(batch)));
-                }
-            }
-            Ok(_) => break ReadEnd::Segment,
-            Err(error) => break end_of(error),
-        }
-    };
-    (Some(place), Found { batches, end })
-}
-
-/// A file that is gone or broken has no more; anything else may pass.
-fn end_of(error: io::Error) -> ReadEnd {
-    const EIO: i32 = 5;
-    if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(EIO) {
-        return ReadEnd::Segment;
-    }
-    ReadEnd::Failed(error)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The log on the disk: segments one after the other, of which the last is written to.
 
+mod open;
+
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -8,8 +10,9 @@ use std::time::Duration;
 use heliograph_core::model::Batch;
 
 use super::codec::Encoder;
-use super::segment::{Cursor, HEADER, Header, Place, Record, Records, put_batch, put_cursors, put_record};
+use super::segment::{Cursor, HEADER, Header, Place, put_batch, put_cursors, put_record};
 use super::storage::{Append, Disk};
+pub use open::Recovered;
 
 /// Written to the file at a time, when a commit holds more.
 const WRITE_BYTES: usize = 256 << 10;
@@ -17,6 +20,7 @@ const WRITE_BYTES: usize = 256 << 10;
 const MAX_RECORD: u64 = 256 << 20;
 const SUFFIX: &str = ".journal";
 const DAMAGED: &str = ".journal.damaged";
+const NEWER: &str = ".journal.newer";
 
 /// How much the log may keep.
 #[derive(Clone, Copy, Debug)]
@@ -27,8 +31,23 @@ pub struct Limits {
     pub segment_size: u64,
     /// Age after which a segment goes.
     pub age: Option<Duration>,
+    /// The shortest age at which an output drops metrics: a segment is to tell how old its metrics are.
+    pub output_age: Option<Duration>,
     /// Wait for the disk at each commit.
     pub sync: bool,
+}
+
+impl Limits {
+    /// Longest record of a batch: one that is longer would have no room beside others.
+    pub fn record(&self) -> u64 {
+        (self.size / 2).min(MAX_RECORD)
+    }
+
+    /// How long a segment is written to: an eighth of the age, so that what goes is not much older than what stays.
+    fn span(&self) -> Option<Duration> {
+        let output = self.output_age.map(|age| (age / 8).max(Duration::from_secs(1)));
+        self.age.map(|age| age / 8).into_iter().chain(output).min()
+    }
 }
 
 /// The time, on two clocks. Ages are told by the one that nobody can set.
@@ -54,7 +73,9 @@ pub struct Segment {
     /// Bytes it takes.
     file_bytes: u64,
     /// When it was begun, on the steady clock.
-    born: i64,
+    pub born: i64,
+    /// When the last of it was written; `None` for the newest one that was found at the start.
+    pub ended: Option<i64>,
     /// A reader found that it ends too early.
     damaged: bool,
 }
@@ -88,131 +109,12 @@ struct Active {
     dirty: bool,
 }
 
-/// What a log held when it was opened.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Recovered {
-    /// Where it ends.
-    pub end: Place,
-    /// The newest cursors; `None` if none were found.
-    pub cursors: Option<Vec<Cursor>>,
-    /// Files that were put aside.
-    pub damaged: Vec<String>,
-    /// Bytes cut off at the end: a write that was under way when the power went.
-    pub cut: u64,
-}
-
 /// The name of a segment's file.
 pub fn file_name(sequence: u64) -> String {
     format!("{sequence:016}{SUFFIX}")
 }
 
 impl Log {
-    /// Opens what is there. Only the newest segment is read through; of the others the header.
-    ///
-    /// # Errors
-    /// If the names of the files cannot be read. A file that cannot be read is put aside.
-    pub fn open(disk: Arc<dyn Disk>, limits: Limits, now: Moment) -> io::Result<(Self, Recovered)> {
-        let names = disk.names()?;
-        let mut sequences: Vec<u64> = names.iter().filter_map(|name| name.strip_suffix(SUFFIX)?.parse().ok()).collect();
-        sequences.sort_unstable();
-        let mut quarantined: Vec<_> = names.into_iter().filter(|name| name.ends_with(DAMAGED)).collect();
-        quarantined.sort_unstable();
-        let mut log = Self {
-            sequence: sequences.last().map_or(1, |last| last.saturating_add(1)),
-            segments: VecDeque::new(),
-            active: None,
-            encoder: Encoder::default(),
-            appended: Place::default(),
-            synced: Place::default(),
-            cursors: Vec::new(),
-            dropped: Vec::new(),
-            quarantined: VecDeque::new(),
-            disk,
-            limits,
-            now,
-        };
-        for name in quarantined {
-            let size = log.disk.open(&name).and_then(|file| file.size()).unwrap_or(0);
-            log.quarantined.push_back((name, size));
-        }
-        let mut recovered = Recovered::default();
-        for sequence in sequences {
-            log.find(sequence, &mut recovered);
-        }
-        log.scan(&mut recovered);
-        recovered.end = log.synced;
-        Ok((log, recovered))
-    }
-
-    /// Adds a segment that is on the disk, and ends the one before it where this one says.
-    fn find(&mut self, sequence: u64, recovered: &mut Recovered) {
-        let name = file_name(sequence);
-        let opened = self.disk.open(&name).and_then(|file| {
-            let size = file.size()?;
-            Ok((size, Records::new(file)?))
-        });
-        let (size, header) = match opened {
-            Ok((size, Ok(records))) => (size, records.header),
-            // The power went before the header was written: nothing was ever safe in it.
-            Ok((size, Err(_))) if size < HEADER as u64 => return drop(self.disk.remove(&name)),
-            Ok((size, Err(error))) => {
-                tracing::error!(file = name, error = %error, "put aside a file of the journal");
-                self.quarantine(sequence, size);
-                return recovered.damaged.push(name);
-            }
-            Err(error) => {
-                tracing::error!(file = name, error = %error, "cannot read a file of the journal");
-                return recovered.damaged.push(name);
-            }
-        };
-        if let Some(before) = self.segments.back_mut() {
-            before.last = header.previous;
-        }
-        self.segments.push_back(Segment {
-            sequence,
-            before: header.before,
-            last: header.before,
-            bytes: size,
-            file_bytes: size,
-            // A clock that was behind when it was begun, or is now, makes a segment younger, never older than it is.
-            born: self.now.steady - self.now.wall.saturating_sub(header.created).max(0),
-            damaged: false,
-        });
-    }
-
-    /// Finds the end of the newest segment, and the newest cursors.
-    fn scan(&mut self, recovered: &mut Recovered) {
-        for index in (0..self.segments.len()).rev() {
-            let newest = index + 1 == self.segments.len();
-            let Segment { sequence, bytes, .. } = self.segments[index];
-            let name = file_name(sequence);
-            let Ok(Ok(mut records)) = self.disk.open(&name).and_then(Records::new) else { continue };
-            let mut cursors = None;
-            loop {
-                match records.next(bytes) {
-                    Ok(Record::Batch { .. }) => {}
-                    Ok(Record::Cursors(found)) => cursors = Some(found),
-                    Ok(Record::End | Record::Damaged) | Err(_) => break,
-                }
-            }
-            if newest {
-                self.synced = records.place;
-                self.appended = records.place;
-                let segment = &mut self.segments[index];
-                segment.last = records.place;
-                segment.bytes = records.offset;
-                recovered.cut = bytes - records.offset;
-                if recovered.cut > 0 && self.disk.truncate(&name, records.offset).is_ok() {
-                    segment.file_bytes = records.offset;
-                }
-            }
-            if cursors.is_some() {
-                recovered.cursors = cursors;
-                break;
-            }
-        }
-    }
-
     /// Tells the time.
     pub fn tick(&mut self, now: Moment) {
         self.now = now;
@@ -240,7 +142,7 @@ impl Log {
             put_batch(out, skipped, batch, &mut self.encoder);
         });
         let len = (active.buffer.len() - start) as u64;
-        if len > (self.limits.size / 2).min(MAX_RECORD) {
+        if len > self.limits.record() {
             active.buffer.truncate(start);
             self.encoder.clear();
             return Ok(false);
@@ -248,7 +150,6 @@ impl Log {
         active.size += len;
         active.dirty = true;
         self.appended = place;
-        self.make_room();
         self.write_out(WRITE_BYTES)?;
         Ok(true)
     }
@@ -262,7 +163,6 @@ impl Log {
         put_record(&mut active.buffer, active.seed, active.size, |out| put_cursors(out, &cursors));
         active.size += (active.buffer.len() - start) as u64;
         active.dirty = true;
-        self.make_room();
         Ok(())
     }
 
@@ -281,6 +181,7 @@ impl Log {
         self.synced = self.appended;
         if let Some(segment) = self.segments.back_mut() {
             segment.last = self.appended;
+            segment.ended = Some(self.now.steady);
             segment.bytes = active.size;
             segment.file_bytes = active.size;
         }
@@ -385,10 +286,8 @@ impl Log {
 
     /// Sees to it that there is a segment to write to.
     fn prepare(&mut self, before: Place) -> io::Result<()> {
-        let aged = |segment: &Segment| {
-            // Eight steps to the limit of age, so that what goes is not much older than what stays.
-            self.limits.age.is_some_and(|age| (self.now.steady - segment.born) as u128 > age.as_nanos() / 8)
-        };
+        let age = |segment: &Segment| (self.now.steady - segment.born).max(0) as u128;
+        let aged = |segment: &Segment| self.limits.span().is_some_and(|span| age(segment) > span.as_nanos());
         let full = self.active.as_ref().is_some_and(|active| active.size >= self.limits.segment_size);
         if full || self.active.is_some() && self.segments.back().is_some_and(aged) {
             self.commit()?;
@@ -416,19 +315,30 @@ impl Log {
             bytes: 0,
             file_bytes: 0,
             born: self.now.steady,
+            ended: Some(self.now.steady),
             damaged: false,
         });
         Ok(())
     }
 
-    /// Gives the buffer to the file if it holds more than this.
+    /// Gives the buffer to the file if it holds more than this; for what it takes there, the oldest goes.
     fn write_out(&mut self, more_than: usize) -> io::Result<()> {
-        let Some(active) = self.active.as_mut().filter(|active| active.buffer.len() > more_than) else { return Ok(()) };
+        if self.active.as_ref().is_none_or(|active| active.buffer.len() <= more_than) {
+            return Ok(());
+        }
+        self.make_room();
+        let Some(active) = self.active.as_mut() else { return Ok(()) };
         active.file.write(&active.buffer)?;
         active.buffer.clear();
         active.buffer.shrink_to(4 * WRITE_BYTES);
         Ok(())
     }
+}
+
+/// Whether the disk says that it has lost what was asked of it; anything else may pass.
+pub fn is_broken(error: &io::Error) -> bool {
+    const EIO: i32 = 5;
+    error.raw_os_error() == Some(EIO)
 }
 
 /// An output may be done with batches that are not on the disk yet. After a power cut their positions are given to

@@ -237,17 +237,26 @@ impl Records {
         let read = fill(&*self.file, &mut self.buffer[have..], self.start + have as u64)?;
         self.buffer.truncate(have + read);
         self.buffer.shrink_to(4 * CHUNK);
+        if self.buffer.len() < len {
+            // The file ends here, or the disk could not read on: asked again, it says so.
+            let more = self.file.read_at(&mut [0], self.start + self.buffer.len() as u64)?;
+            if more > 0 {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+        }
         Ok(self.buffer.len() >= len)
     }
 }
 
-/// Reads until the buffer is full or the file ends.
+/// Reads until the buffer is full, the file ends, or the disk fails: an error only if nothing was read.
 fn fill(file: &dyn ReadAt, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
-        match file.read_at(&mut buffer[filled..], offset + filled as u64)? {
-            0 => break,
-            read => filled += read,
+        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if filled == 0 => return Err(error),
+            Err(_) => break,
         }
     }
     Ok(filled)

@@ -2,13 +2,15 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use heliograph_core::clock::Clock;
 use heliograph_core::model::{Batch, Origin};
 use heliograph_core::stats::{Count, MeanTime, StatSeries, Stats};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
-use super::log::Segment;
+use super::log::{Moment, Segment};
 use super::segment::{Cursor, Place};
 use super::storage::Disk;
 use crate::journal::memory::OutputSlot;
@@ -73,6 +75,8 @@ pub struct Shared {
     pub room: Notify,
     pub watermarks: Vec<watch::Sender<u64>>,
     pub stats: JournalStats,
+    pub clock: Clock,
+    begun: Instant,
 }
 
 pub struct State {
@@ -109,6 +113,8 @@ pub struct State {
 
 pub struct Entry {
     pub place: Place,
+    /// When it was appended, on the steady clock.
+    pub since: i64,
     pub batch: Arc<Batch>,
 }
 
@@ -131,6 +137,8 @@ pub struct Slot {
     pub offset: usize,
     /// Lost since it last asked.
     pub overflow: usize,
+    /// Too old since it last asked.
+    pub expired: usize,
 }
 
 /// Where an output finds its next batch.
@@ -144,7 +152,7 @@ pub enum Source {
 }
 
 impl Shared {
-    pub fn new(state: State, inputs: usize, stats: JournalStats) -> Self {
+    pub fn new(state: State, inputs: usize, stats: JournalStats, clock: Clock) -> Self {
         Self {
             appended: state.slots.iter().map(|_| Notify::new()).collect(),
             state: Mutex::new(state),
@@ -152,7 +160,19 @@ impl Shared {
             room: Notify::new(),
             watermarks: (0..inputs).map(|_| watch::channel(0).0).collect(),
             stats,
+            clock,
+            begun: Instant::now(),
         }
+    }
+
+    /// Nanoseconds on the clock that nobody sets.
+    pub fn steady(&self) -> i64 {
+        self.begun.elapsed().as_nanos() as i64
+    }
+
+    /// The time on both clocks.
+    pub fn moment(&self) -> Moment {
+        Moment { wall: self.clock.now(), steady: self.steady() }
     }
 
     pub fn lock(&self) -> MutexGuard<'_, State> {
@@ -247,7 +267,7 @@ impl State {
         }
     }
 
-    pub fn push(&mut self, batch: Arc<Batch>) {
+    pub fn push(&mut self, since: i64, batch: Arc<Batch>) {
         self.origins.extend(batch.origin.map(|origin| (self.last.position + u64::from(!batch.is_empty()), origin)));
         if batch.is_empty() {
             return;
@@ -255,7 +275,7 @@ impl State {
         self.last.position += 1;
         self.last.metrics += batch.len() as u64;
         self.held += batch.len() as u64;
-        self.tail.push_back(Entry { place: self.last, batch });
+        self.tail.push_back(Entry { place: self.last, since, batch });
     }
 
     fn forget(&mut self, index: usize) -> Entry {
@@ -352,14 +372,32 @@ impl Slot {
     }
 
     /// Lets the output's filters see a batch, and queues what they leave.
-    pub fn admit(&mut self, place: Place, batch: &Arc<Batch>) {
+    /// One that was appended before `oldest` is too old for it.
+    pub fn admit(&mut self, place: Place, since: i64, batch: &Arc<Batch>, oldest: Option<i64>) {
         self.read = place;
         let done = std::mem::take(&mut self.offset);
         let Some(admitted) = (self.output.admit)(batch) else { return };
         let rest = done.min(admitted.len())..admitted.len();
-        if !rest.is_empty() {
+        if oldest.is_some_and(|oldest| since < oldest) {
+            self.expire(rest.len());
+        } else if !rest.is_empty() {
             self.output.added.add(rest.len());
-            self.queue.push_part(place.position, admitted, rest);
+            self.queue.push_part(place.position, since, admitted, rest);
+        }
+    }
+
+    /// So many metrics were too old.
+    pub fn expire(&mut self, count: usize) {
+        self.expired += count;
+        self.output.count_expired(count);
+    }
+
+    /// What it has not read up to here is too old.
+    pub fn expire_to(&mut self, end: Place) {
+        if self.read.position < end.position {
+            self.expire((end.metrics - self.read.metrics.min(end.metrics)) as usize);
+            self.read = end;
+            self.offset = 0;
         }
     }
 

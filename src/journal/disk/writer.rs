@@ -3,13 +3,13 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use heliograph_core::clock::Clock;
 use heliograph_core::error::Chain;
 use heliograph_core::model::Batch;
+use tokio::time::Instant;
 
-use super::log::{Limits, Log, Moment};
+use super::log::{Limits, Log};
 use super::segment::Place;
 use super::state::Shared;
 use super::storage::{Directory, Disk};
@@ -28,8 +28,6 @@ pub struct Writer {
     pub directory: PathBuf,
     pub limits: Limits,
     pub commit_interval: Duration,
-    pub clock: Clock,
-    begun: Instant,
     cursors_due: Instant,
     retry_due: Instant,
     age_due: Instant,
@@ -48,7 +46,6 @@ impl Writer {
         directory: PathBuf,
         limits: Limits,
         commit_interval: Duration,
-        clock: Clock,
     ) -> Self {
         let now = Instant::now();
         let retry_due = now + if log.is_none() { RETRY } else { Duration::ZERO };
@@ -58,8 +55,6 @@ impl Writer {
             directory,
             limits,
             commit_interval,
-            clock,
-            begun: now,
             cursors_due: now,
             retry_due,
             age_due: now,
@@ -124,7 +119,7 @@ impl Writer {
             let save = state.failing || state.cursors_moved && due;
             (pending, state.delivered(), save)
         };
-        log.tick(Moment { wall: self.clock.now(), steady: now.duration_since(self.begun).as_nanos() as i64 });
+        log.tick(self.shared.moment());
         let outcome = write(log, &pending, done, save);
         if save {
             self.cursors_due = now + CURSORS;
@@ -182,8 +177,9 @@ impl Writer {
                     tracing::info!(plugin = "journal", "the journal is on the disk again");
                 }
                 if !oversized.is_empty() {
+                    // Batches are divided before they get here.
                     let count = oversized.len();
-                    tracing::error!(plugin = "journal", count, "batches larger than half of buffer_max_size are lost");
+                    tracing::error!(plugin = "journal", count, "metrics larger than half of buffer_max_size are lost");
                 }
             }
             Err(error) => {
@@ -206,8 +202,7 @@ impl Writer {
         }
         let Ok(directory) = Directory::open(&self.directory) else { return false };
         let disk: Arc<dyn Disk> = Arc::new(directory);
-        let moment = Moment { wall: self.clock.now(), steady: self.begun.elapsed().as_nanos() as i64 };
-        let Ok((log, _)) = Log::open(disk.clone(), self.limits, moment) else { return false };
+        let Ok((log, _)) = Log::open(disk.clone(), self.limits, self.shared.moment()) else { return false };
         if log.segments().len() > 0 {
             // What it holds is older than what outputs have got meanwhile: only a start can put it in order.
             tracing::error!(

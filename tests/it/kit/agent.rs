@@ -15,6 +15,7 @@ use super::{PATIENCE, pause, wait_for};
 /// A folder with a configuration, and the command that starts the agent in it.
 pub struct Setup {
     folder: TempDir,
+    behind: Vec<String>,
     args: Vec<String>,
     env: Vec<(String, String)>,
 }
@@ -40,7 +41,7 @@ pub struct Ended {
 pub fn heliograph(config: &str) -> Setup {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("telegraf.conf"), config).unwrap();
-    Setup { folder, args: vec!["--config".into(), "telegraf.conf".into()], env: Vec::new() }
+    Setup { folder, behind: Vec::new(), args: vec!["--config".into(), "telegraf.conf".into()], env: Vec::new() }
 }
 
 impl Setup {
@@ -53,6 +54,12 @@ impl Setup {
     /// These arguments instead of `--config telegraf.conf`.
     pub fn args(mut self, args: Vec<String>) -> Self {
         self.args = args;
+        self
+    }
+
+    /// Starts it by this command, which becomes the program in its last arguments.
+    pub fn behind(mut self, command: Vec<String>) -> Self {
+        self.behind = command;
         self
     }
 
@@ -74,8 +81,8 @@ impl Setup {
 
     /// Starts it.
     pub fn start(self) -> Agent {
-        let Self { folder, args, env } = self;
-        let child = RefCell::new(spawn(folder.path(), &args, &env));
+        let Self { folder, behind, args, env } = self;
+        let child = RefCell::new(spawn(folder.path(), behind, &args, &env));
         Agent { folder, child }
     }
 
@@ -85,10 +92,13 @@ impl Setup {
     }
 }
 
-fn spawn(folder: &Path, args: &[String], env: &[(String, String)]) -> Child {
+fn spawn(folder: &Path, mut command: Vec<String>, args: &[String], env: &[(String, String)]) -> Child {
     let inherited = ["PATH", "HOME", "LANG", "TMPDIR"];
     let log = |name| File::options().create(true).append(true).open(folder.join(name)).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_heliograph"))
+    // Another build can be put to the test.
+    command.push(std::env::var("HELIOGRAPH_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_heliograph").to_owned()));
+    Command::new(&command[0])
+        .args(&command[1..])
         .args(args)
         .env_clear()
         .envs(inherited.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
@@ -184,7 +194,7 @@ impl Agent {
     pub fn kill(self) -> Setup {
         self.signal(Signal::KILL);
         let Ended { folder, .. } = self.ended();
-        Setup { folder, args: vec!["--config".into(), "telegraf.conf".into()], env: Vec::new() }
+        Setup { folder, behind: Vec::new(), args: vec!["--config".into(), "telegraf.conf".into()], env: Vec::new() }
     }
 
     /// Waits for its end.

@@ -72,6 +72,18 @@ impl Server {
         });
     }
 
+    /// Stops it in the middle of its work: its connections stay, and nobody reads them.
+    pub fn freeze(&self) {
+        kill_process(Pid::from_child(self.child.as_ref().unwrap()), Signal::STOP).unwrap();
+    }
+
+    /// Ends it at once, frozen or not.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
     /// Ends it, as its service manager does.
     pub fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {

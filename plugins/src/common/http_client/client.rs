@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use jiff::fmt::rfc2822;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue};
+use reqwest::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Response};
 use rustls_pki_types::ServerName;
 use tokio::time::timeout;
@@ -20,6 +21,9 @@ use crate::common::tls::default_client_config;
 
 /// Most of a refusal's body that is read for the log, in bytes.
 const REFUSAL_LIMIT: usize = 1024;
+
+/// Longest time for which a server is left alone, whatever it asks for: data is lost meanwhile.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// A request, whole.
 #[derive(Clone, Debug)]
@@ -290,6 +294,20 @@ pub async fn status_error(mut response: Response) -> HttpError {
     HttpError::Status { url, status, detail }
 }
 
+/// How long an answer asks to be left alone (`Retry-After`: seconds, or the time of an HTTP date), an hour at the most; `now`
+/// in nanoseconds since the Unix epoch.
+pub fn retry_after(headers: &HeaderMap, now: i64) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = match value.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let until = rfc2822::parse(value).ok()?.timestamp().as_nanosecond();
+            Duration::from_nanos(u64::try_from(until - i128::from(now)).unwrap_or(0))
+        }
+    };
+    (!wait.is_zero()).then(|| wait.min(LONGEST_WAIT))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -434,5 +452,18 @@ mod tests {
         let cookie = CookieOptions { cookie_auth_body: "bye".into(), ..cookie };
         let stranger = client(HttpClientOptions { cookie, ..Default::default() });
         assert!(stranger.start().await.unwrap_err().to_string().ends_with("answered 403 Forbidden: who?"));
+    }
+
+    #[test]
+    fn waits() {
+        let seconds = |value: &'static str| {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(value))]);
+            retry_after(&headers, 1_445_412_420_000_000_000).map(|wait| wait.as_secs())
+        };
+        assert_eq!(seconds("7"), Some(7));
+        assert_eq!(seconds("Wed, 21 Oct 2015 07:28:00 GMT"), Some(60));
+        assert_eq!(seconds("Wed, 21 Oct 2015 07:26:00 GMT"), None);
+        assert_eq!(seconds("999999999999"), Some(3600));
+        assert_eq!((seconds("0"), seconds("-1"), seconds("soon"), seconds("")), (None, None, None, None));
     }
 }

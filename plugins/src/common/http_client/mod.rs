@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::tls::{TlsClientOptions, TlsError};
 
 pub use address::Address;
-pub use client::{HttpClient, Request, read_body, status_error};
+pub use client::{HttpClient, Request, read_body, retry_after, status_error};
 pub use cookie::CookieOptions;
 pub(crate) use cookie::insert_headers;
 pub use oauth2::OAuth2Options;

@@ -2,47 +2,35 @@
 
 mod connection;
 mod in_flight;
+mod lane;
+mod pace;
 mod unread;
 
+use std::iter::Peekable;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use heliograph_core::config;
+use futures_util::future::join_all;
+use heliograph_core::config::{self, ConfigError, Section};
 use heliograph_core::error::{BoxError, StartError, WriteError};
-use heliograph_core::model::WriteBatch;
-use heliograph_core::plugin::{Output, OutputSpec};
+use heliograph_core::model::{MetricRef, WriteBatch};
+use heliograph_core::plugin::{BuildContext, Output, OutputSpec};
+use heliograph_core::stats::{Count, StatSeries};
 use serde::Deserialize;
+use tokio::time::Instant;
 
-use self::connection::Server;
-use self::unread::Unread;
+use self::lane::{Lane, Round, points};
+use self::pace::Pace;
 use crate::common::tls::TlsClientOptions;
-use crate::serializers::graphite::GraphiteSerializer;
+use crate::serializers::graphite::{GraphiteSerializer, RefusedPath};
 
 pub(super) static SPEC: OutputSpec = OutputSpec {
     name: "graphite",
     sample: include_str!("sample.conf"),
-    build: |mut section, context| {
-        let serializer = GraphiteSerializer::take(&mut section)?;
-        let tls: TlsClientOptions = section.take_struct()?;
-        let position = section.position();
-        let options: GraphiteOutputOptions = section.finish()?;
-        let secure = tls.client_config().map_err(|error| position.error(error.to_string()))?.is_some();
-        let resend_limit = options.resend_limit.as_usize();
-        let server = |address: &str| Server::new(address, context.name.clone(), resend_limit);
-        Ok(Box::new(Graphite {
-            plugin: context.name.clone(),
-            servers: options.servers().map(server).collect(),
-            resend: Unread::new(resend_limit),
-            local_address: options.local_address.clone(),
-            timeout: options.timeout.positive(),
-            tls: secure.then_some(tls),
-            serializer,
-            buffer: Vec::new(),
-            next: 0,
-        }))
-    },
+    build: |section, context| Graphite::build(section, context).map(|output| Box::new(output) as _),
 };
 
 /// The options besides those of the serializer and of TLS.
@@ -53,10 +41,14 @@ struct GraphiteOutputOptions {
     servers: Vec<String>,
     /// IP address, with or without port, to connect from.
     local_address: String,
+    /// Connections to a server that are written to at the same time.
+    connections: NonZeroUsize,
     /// For connecting, and for each write; zero waits for ever.
     timeout: config::Duration,
-    /// What is kept of what was written, to be sent again when a connection breaks.
+    /// What is kept of what was written to a connection, to be sent again when it breaks.
     resend_limit: config::Size,
+    /// Data points that may go out a second; zero for no limit.
+    max_data_points_per_second: u32,
 }
 
 impl Default for GraphiteOutputOptions {
@@ -64,16 +56,35 @@ impl Default for GraphiteOutputOptions {
         Self {
             servers: Vec::new(),
             local_address: String::new(),
+            connections: NonZeroUsize::MIN,
             timeout: config::Duration::from_secs(2),
             resend_limit: config::Size::from_mib(4),
+            max_data_points_per_second: 0,
         }
     }
 }
 
+/// Most connections: each keeps up to twice `resend_limit`.
+const MOST_CONNECTIONS: usize = 64;
+
+/// How long a write holds data points back for the sake of the rate. The agent's end waits for the write at hand.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 impl GraphiteOutputOptions {
-    fn servers(&self) -> impl Iterator<Item = &str> {
-        let default = self.servers.is_empty().then_some("localhost:2003");
-        self.servers.iter().map(String::as_str).chain(default)
+    fn servers(&self) -> Vec<String> {
+        if self.servers.is_empty() { vec!["localhost:2003".to_owned()] } else { self.servers.clone() }
+    }
+
+    /// What is wrong with `connections`, if anything.
+    fn refusal(&self) -> Option<String> {
+        let port = self.local_address.parse::<SocketAddr>().map_or(0, |address| address.port());
+        match self.connections.get() {
+            count if count > MOST_CONNECTIONS => Some(format!("{count} connections are more than {MOST_CONNECTIONS}")),
+            count @ 2.. if port != 0 => {
+                Some(format!("{count} connections cannot all come from port {port}: leave it out of `local_address`"))
+            }
+            _ => None,
+        }
     }
 }
 
@@ -87,16 +98,23 @@ struct Dial {
 
 struct Graphite {
     plugin: Arc<str>,
-    servers: Vec<Server>,
-    /// What connections that broke may have lost.
-    resend: Unread,
+    /// A metric goes by its series, so that the points of a series keep their order.
+    lanes: Vec<Lane>,
     local_address: String,
     timeout: Option<Duration>,
     tls: Option<TlsClientOptions>,
     serializer: GraphiteSerializer,
-    buffer: Vec<u8>,
-    /// Which server a batch is offered first; they take turns.
-    next: usize,
+    pace: Pace,
+    points_written: Count,
+    points_sent_again: Count,
+}
+
+/// What became of the metrics of a batch.
+#[derive(Default)]
+struct Report {
+    written: Vec<usize>,
+    rejected: Vec<usize>,
+    refusal: Option<RefusedPath>,
 }
 
 #[async_trait]
@@ -104,34 +122,74 @@ impl Output for Graphite {
     /// A server that is away is no reason not to start: what cannot be written waits.
     async fn connect(&mut self) -> Result<(), StartError> {
         let dial = self.dial().await.map_err(StartError::Fatal)?;
-        for server in &mut self.servers {
-            if let Err(error) = server.connect(&dial).await {
-                tracing::debug!(server = server.address(), error = %error, "cannot connect yet");
-            }
-        }
+        join_all(self.lanes.iter_mut().map(|lane| lane.connect(&dial))).await;
         Ok(())
     }
 
     async fn write(&mut self, batch: &WriteBatch) -> Result<(), WriteError> {
-        self.buffer.clear();
-        for metric in batch.iter() {
-            self.serializer.write(metric, &mut self.buffer);
+        let until = Instant::now() + PATIENCE;
+        let mut report = Report::default();
+        let mut metrics = (0..).zip(batch.iter()).peekable();
+        while metrics.peek().is_some() {
+            self.fill(&mut metrics, &mut report);
+            if let Err(source) = self.send(until, &mut report).await {
+                let Report { written, rejected, .. } = report;
+                return Err(WriteError { written, rejected, ..WriteError::retry(source) });
+            }
         }
-        if self.buffer.is_empty() {
-            return Ok(());
+        let Report { written, rejected, refusal } = report;
+        match refusal {
+            Some(refusal) => Err(WriteError { written, rejected, ..WriteError::retry(refusal) }),
+            None => Ok(()),
         }
-        let dial = self.dial().await.map_err(WriteError::retry)?;
-        self.send(&dial).await.map_err(WriteError::retry)
     }
 
     async fn close(&mut self) {
-        for server in &mut self.servers {
-            server.close().await;
+        // What a connection has lost goes out once more, if it can.
+        self.lanes.iter_mut().for_each(Lane::clear);
+        if let Err(error) = self.send(Instant::now() + PATIENCE, &mut Report::default()).await {
+            tracing::error!(plugin = &*self.plugin, error = %error, "what was unread when a connection broke may be lost");
         }
+        join_all(self.lanes.iter_mut().map(Lane::close)).await;
     }
 }
 
 impl Graphite {
+    fn build(mut section: Section, context: &BuildContext) -> Result<Self, ConfigError> {
+        let serializer = GraphiteSerializer::take(&mut section)?;
+        let tls: TlsClientOptions = section.take_struct()?;
+        let place = section.clone();
+        let options: GraphiteOutputOptions = section.finish()?;
+        if let Some(reason) = options.refusal() {
+            return Err(place.error_at("connections", reason));
+        }
+        let secure = tls.client_config().map_err(|error| place.position().error(error.to_string()))?.is_some();
+        Ok(Self::new(options, serializer, secure.then_some(tls), context))
+    }
+
+    fn new(
+        options: GraphiteOutputOptions,
+        serializer: GraphiteSerializer,
+        tls: Option<TlsClientOptions>,
+        context: &BuildContext,
+    ) -> Self {
+        let (servers, resend_limit) = (options.servers(), options.resend_limit.as_usize());
+        let lane = |number| Lane::new(&context.name, &servers, number, resend_limit);
+        let series = StatSeries::new("graphite", &[("output", context.name.trim_start_matches("outputs."))]);
+        let count = |field| context.stats.count(&series, field);
+        Self {
+            plugin: context.name.clone(),
+            lanes: (0..options.connections.get()).map(lane).collect(),
+            local_address: options.local_address,
+            timeout: options.timeout.positive(),
+            tls,
+            serializer,
+            pace: Pace::new(options.max_data_points_per_second, count("throttled_ns")),
+            points_written: count("points_written"),
+            points_sent_again: count("points_sent_again"),
+        }
+    }
+
     /// Resolves the local address anew each time, since it may be a name.
     async fn dial(&self) -> Result<Dial, BoxError> {
         let local = match self.local_address.as_str() {
@@ -141,60 +199,56 @@ impl Graphite {
         Ok(Dial { local, timeout: self.timeout, tls: self.tls.clone() })
     }
 
-    /// Sends the whole buffer to one server: connected ones first, in turn, then those that can be connected again.
-    async fn send(&mut self, dial: &Dial) -> Result<(), BoxError> {
-        let count = self.servers.len();
-        let mut failures: Vec<String> = Vec::new();
-        self.next = (self.next + 1) % count;
-        let order: Vec<usize> = (0..count).map(|i| (self.next + i) % count).collect();
-        let (up, down): (Vec<_>, Vec<_>) = order.into_iter().partition(|&i| self.servers[i].is_connected());
-        // A connection that turns out to be dead is dialled once more: the server may just have restarted.
-        for &i in up.iter().chain(&down).chain(&up) {
-            match self.send_to(i, dial).await {
-                Ok(()) => return Ok(()),
-                Err(error) => failures.push(format!("{:?}: {error}", self.servers[i].address())),
+    /// Takes in as many metrics as may go out at once, and at least one.
+    fn fill<'a>(&mut self, metrics: &mut Peekable<impl Iterator<Item = (usize, MetricRef<'a>)>>, report: &mut Report) {
+        self.lanes.iter_mut().for_each(Lane::clear);
+        let burst = self.pace.burst();
+        let mut taken = 0;
+        while let Some(&(number, metric)) = metrics.peek() {
+            let which = metric.series.fingerprint() % self.lanes.len() as u64;
+            let lane = &mut self.lanes[which as usize];
+            let start = lane.lines.len();
+            let outcome = self.serializer.write(metric, &mut lane.lines);
+            if let Some(burst) = burst {
+                let points = points(&lane.lines[start..]);
+                if taken > 0 && taken + points > burst {
+                    lane.lines.truncate(start);
+                    return;
+                }
+                taken += points;
+            }
+            match outcome {
+                Ok(()) => lane.metrics.push(number),
+                Err(refusal) => {
+                    lane.refused.push(number);
+                    report.refusal.get_or_insert(refusal);
+                }
+            }
+            metrics.next();
+        }
+    }
+
+    /// Sends what was taken in, over all connections at the same time.
+    async fn send(&mut self, until: Instant, report: &mut Report) -> Result<(), BoxError> {
+        let dial = self.dial().await?;
+        let Self { lanes, pace, points_written: written, points_sent_again: sent_again, .. } = self;
+        let round = Round { dial: &dial, pace, until, written, sent_again };
+        let outcomes = join_all(lanes.iter_mut().map(|lane| lane.send(round))).await;
+        let mut failures = Vec::new();
+        for (lane, outcome) in lanes.iter_mut().zip(outcomes) {
+            match outcome {
+                Ok(()) => {
+                    report.written.append(&mut lane.metrics);
+                    report.rejected.append(&mut lane.refused);
+                }
+                // Those of which a path is refused stay as well, for the sake of their other fields.
+                Err(error) => failures.push(error),
             }
         }
-        failures.dedup();
-        Err(format!("could not write to any server in cluster ({})", failures.join("; ")).into())
-    }
-}
-
-impl Graphite {
-    /// Sends to one server what connections may have lost, and then the buffer.
-    async fn send_to(&mut self, server: usize, dial: &Dial) -> Result<(), BoxError> {
-        self.servers[server].look();
-        self.collect_lost(server);
-        let outcome = self.write_to(server, dial).await;
-        self.collect_lost(server);
-        outcome
-    }
-
-    async fn write_to(&mut self, server: usize, dial: &Dial) -> Result<(), BoxError> {
-        let Self { servers, resend, buffer, .. } = self;
-        let server = &mut servers[server];
-        server.connect(dial).await?;
-        while let Some(lost) = resend.pop() {
-            if let Err(error) = server.write(&lost, dial.timeout).await {
-                resend.put_back(lost);
-                return Err(error);
-            }
-            drop(server.keep(lost));
-        }
-        server.write(buffer, dial.timeout).await?;
-        *buffer = server.keep(std::mem::take(buffer));
-        Ok(())
-    }
-
-    /// If the connection has ended, what the server may not have read of it is to be sent again.
-    fn collect_lost(&mut self, server: usize) {
-        let server = &mut self.servers[server];
-        if server.is_connected() || server.unread().bytes() == 0 {
-            return;
-        }
-        let bytes = self.resend.prepend(server.unread());
-        if bytes > 0 {
-            tracing::error!(plugin = &*self.plugin, bytes, "more was unread than resend_limit keeps; it may be lost");
+        match (failures.len(), failures.into_iter().next()) {
+            (_, None) => Ok(()),
+            (1.., Some(first)) if lanes.len() == 1 => Err(first.into()),
+            (failed, Some(first)) => Err(format!("{failed} of {} connections: {first}", lanes.len()).into()),
         }
     }
 }
@@ -216,159 +270,4 @@ async fn resolve_local(address: &str) -> Result<SocketAddr, BoxError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::serializers::graphite::GraphiteOptions;
-    use heliograph_core::config::Section;
-    use heliograph_core::model::{Batch, Key, Kind, SeriesBuilder, Value};
-    use tokio::io::AsyncReadExt;
-    use tokio::net::TcpListener;
-
-    fn graphite(servers: Vec<String>) -> Graphite {
-        let serializer = GraphiteSerializer::new(GraphiteOptions::default()).unwrap();
-        Graphite {
-            servers: servers.iter().map(|address| Server::new(address, "outputs.graphite".into(), 4 << 20)).collect(),
-            plugin: "outputs.graphite".into(),
-            resend: Unread::new(4 << 20),
-            local_address: String::new(),
-            timeout: Some(Duration::from_secs(2)),
-            tls: None,
-            serializer,
-            buffer: Vec::new(),
-            next: 0,
-        }
-    }
-
-    fn batch(count: i64) -> WriteBatch {
-        let mut batch = Batch::new();
-        for i in 0..count {
-            batch.start(SeriesBuilder::new().start(b"m").set_tag(b"host", b"h").build(), 1_000_000_000, Kind::Untyped);
-            batch.push_field(Key::fixed("v"), Value::Int(i));
-        }
-        batch.into()
-    }
-
-    async fn listen() -> (TcpListener, String) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        (listener, address)
-    }
-
-    async fn read_all(mut stream: tokio::net::TcpStream) -> String {
-        let mut text = String::new();
-        stream.read_to_string(&mut text).await.unwrap();
-        text
-    }
-
-    #[tokio::test]
-    async fn a_server_that_is_away_is_skipped() {
-        let (listener, address) = listen().await;
-        let (gone, gone_address) = listen().await;
-        drop(gone);
-        let mut output = graphite(vec![gone_address, address]);
-        output.connect().await.unwrap();
-        output.write(&batch(2)).await.unwrap();
-        output.close().await;
-        let (stream, _) = listener.accept().await.unwrap();
-        assert_eq!(read_all(stream).await, "h.m.v 0 1\nh.m.v 1 1\n");
-    }
-
-    #[tokio::test]
-    async fn a_server_that_closed_is_dialled_again_within_the_same_write() {
-        let (listener, address) = listen().await;
-        let mut output = graphite(vec![address]);
-        output.connect().await.unwrap();
-        drop(listener.accept().await.unwrap());
-        // The close has to arrive before the write: wait until the connection reports it.
-        while output.servers[0].is_connected() {
-            output.servers[0].look();
-            tokio::task::yield_now().await;
-        }
-        output.write(&batch(1)).await.unwrap();
-        output.close().await;
-        let (stream, _) = listener.accept().await.unwrap();
-        assert_eq!(read_all(stream).await, "h.m.v 0 1\n");
-    }
-
-    #[tokio::test]
-    async fn what_a_server_had_not_read_when_it_broke_is_sent_again() {
-        let (listener, address) = listen().await;
-        let mut output = graphite(vec![address]);
-        output.connect().await.unwrap();
-        let (stream, _) = listener.accept().await.unwrap();
-        output.write(&batch(2)).await.unwrap();
-        stream.readable().await.unwrap();
-        // Closed with something unread, a socket is reset.
-        drop(stream);
-        while output.servers[0].is_connected() {
-            output.servers[0].look();
-            tokio::task::yield_now().await;
-        }
-        output.write(&batch(1)).await.unwrap();
-        output.close().await;
-        let (stream, _) = listener.accept().await.unwrap();
-        assert_eq!(read_all(stream).await, "h.m.v 0 1\nh.m.v 1 1\nh.m.v 0 1\n");
-    }
-
-    #[tokio::test]
-    async fn what_a_server_has_read_before_it_closed_is_not_sent_again() {
-        let (listener, address) = listen().await;
-        let mut output = graphite(vec![address]);
-        output.connect().await.unwrap();
-        let (mut stream, _) = listener.accept().await.unwrap();
-        output.write(&batch(2)).await.unwrap();
-        let mut read = vec![0; "h.m.v 0 1\nh.m.v 1 1\n".len()];
-        stream.read_exact(&mut read).await.unwrap();
-        drop(stream);
-        while output.servers[0].is_connected() {
-            output.servers[0].look();
-            tokio::task::yield_now().await;
-        }
-        output.write(&batch(1)).await.unwrap();
-        output.close().await;
-        let (stream, _) = listener.accept().await.unwrap();
-        assert_eq!(read_all(stream).await, "h.m.v 0 1\n");
-    }
-
-    #[tokio::test]
-    async fn no_server_at_all_keeps_the_batch_and_names_them() {
-        let (gone, address) = listen().await;
-        drop(gone);
-        let mut output = graphite(vec![address.clone()]);
-        output.connect().await.unwrap();
-        let error = output.write(&batch(1)).await.unwrap_err();
-        assert!(error.rejected.is_empty() && error.written.is_empty());
-        assert!(error.source.to_string().contains(&address), "{}", error.source);
-    }
-
-    #[tokio::test]
-    async fn a_server_that_never_reads_is_given_up_after_the_timeout() {
-        let (listener, address) = listen().await;
-        let mut output = graphite(vec![address]);
-        output.timeout = Some(Duration::from_millis(50));
-        output.connect().await.unwrap();
-        let _mute = listener.accept().await.unwrap();
-        // Again and again, until no socket buffer takes more.
-        let large = batch(100_000);
-        let error = loop {
-            if let Err(error) = output.write(&large).await {
-                break error;
-            }
-        };
-        assert!(error.source.to_string().contains("within 50ms"), "{}", error.source);
-    }
-
-    #[tokio::test]
-    async fn local_addresses() {
-        assert_eq!(resolve_local("127.0.0.1").await.unwrap().to_string(), "127.0.0.1:0");
-        assert_eq!(resolve_local("127.0.0.1:99").await.unwrap().to_string(), "127.0.0.1:99");
-        assert!(resolve_local("no.such.host.invalid").await.unwrap_err().to_string().contains("no.such.host.invalid"));
-    }
-
-    #[test]
-    fn the_defaults_are_those_of_the_sample() {
-        let options: GraphiteOutputOptions = Section::empty("outputs.graphite").finish().unwrap();
-        assert_eq!(options.servers().collect::<Vec<_>>(), ["localhost:2003"]);
-        assert_eq!(options.timeout.positive(), Some(Duration::from_secs(2)));
-    }
-}
+mod tests;

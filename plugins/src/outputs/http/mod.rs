@@ -3,6 +3,7 @@
 mod google;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,14 +13,14 @@ use heliograph_core::error::{BoxError, StartError, WriteError};
 use heliograph_core::model::WriteBatch;
 use heliograph_core::plugin::{BuildContext, Output, OutputSpec};
 use heliograph_core::serialize::Serializer;
-use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
+use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 
 use crate::common::aws::{AwsOptions, CredentialSource, sign};
 use crate::common::compress::Encoder;
 use crate::common::http_client::{
-    Address, HttpClient, HttpClientOptions, Request, basic, insert_headers, read_body, status_error,
+    Address, HttpClient, HttpClientOptions, Request, basic, insert_headers, read_body, retry_after, status_error,
 };
 use crate::serializers;
 
@@ -133,20 +134,27 @@ impl Http {
 
     /// Sends one body and waits for the answer.
     async fn send(&mut self, plain: Vec<u8>) -> Result<(), Failure> {
-        let request = self.request(plain).await.map_err(Failure::Retry)?;
-        let response = self.client.send(request).await.map_err(|error| Failure::Retry(error.into()))?;
+        let request = self.request(plain).await.map_err(|error| Failure::Retry(error, None))?;
+        let response = self.client.send(request).await.map_err(|error| Failure::Retry(error.into(), None))?;
         let status = response.status();
         if status.is_success() {
             return match read_body(response, ANSWER_LIMIT).await {
                 Ok(_) => Ok(()),
-                Err(error) => Err(Failure::Retry(error.into())),
+                Err(error) => Err(Failure::Retry(error.into(), None)),
             };
         }
+        let wait = retry_after(response.headers(), self.clock.now());
         let error = status_error(response).await.into();
         if self.options.non_retryable_statuscodes.contains(&status.as_u16()) {
-            return Err(Failure::Reject(error));
+            let in_the_body =
+                [StatusCode::BAD_REQUEST, StatusCode::PAYLOAD_TOO_LARGE, StatusCode::UNPROCESSABLE_ENTITY];
+            return Err(if in_the_body.contains(&status) {
+                Failure::RejectContent(error)
+            } else {
+                Failure::Reject(error)
+            });
         }
-        Err(Failure::Retry(error))
+        Err(Failure::Retry(error, wait))
     }
 
     async fn request(&mut self, plain: Vec<u8>) -> Result<Request, BoxError> {
@@ -186,8 +194,9 @@ impl Http {
         let serialized = self.serializer.serialize_batch(batch, &mut body);
         serialized.map_err(|error| WriteError::reject(batch.len(), error))?;
         self.send(body).await.map_err(|failure| match failure {
-            Failure::Retry(error) => WriteError::retry(error),
+            Failure::Retry(error, retry_after) => WriteError { retry_after, ..WriteError::retry(error) },
             Failure::Reject(error) => WriteError::reject(batch.len(), error),
+            Failure::RejectContent(error) => WriteError::reject_batch(batch.len(), error),
         })
     }
 
@@ -202,15 +211,17 @@ impl Http {
             };
             match sent {
                 Ok(()) => written.push(index),
-                Err(Failure::Reject(error)) => {
+                Err(Failure::Reject(error) | Failure::RejectContent(error)) => {
                     rejected.push(index);
                     last = Some(error);
                 }
-                Err(Failure::Retry(source)) => return Err(WriteError { written, rejected, retry_after: None, source }),
+                Err(Failure::Retry(source, retry_after)) => {
+                    return Err(WriteError { written, rejected, retry_after, ..WriteError::retry(source) });
+                }
             }
         }
         match last {
-            Some(source) => Err(WriteError { written, rejected, retry_after: None, source }),
+            Some(source) => Err(WriteError { written, rejected, ..WriteError::retry(source) }),
             None => Ok(()),
         }
     }
@@ -218,8 +229,12 @@ impl Http {
 
 /// What to do with metrics that did not arrive.
 enum Failure {
-    Retry(BoxError),
+    /// Later, after the pause that the server asks for.
+    Retry(BoxError, Option<Duration>),
+    /// For good, whatever the body is.
     Reject(BoxError),
+    /// For good, since something in the body is wrong: a part of it may be taken.
+    RejectContent(BoxError),
 }
 
 #[async_trait]

@@ -68,6 +68,11 @@ async fn check(options: Options, names: &[&str], expected: Expect) {
     let server = Server::start(|request| match request.body.as_slice() {
         b"refused\n" => reply(StatusCode::BAD_REQUEST, "why not\nmore"),
         b"down\n" => reply(StatusCode::INTERNAL_SERVER_ERROR, ""),
+        b"busy\n" => {
+            let mut answer = reply(StatusCode::TOO_MANY_REQUESTS, "");
+            answer.headers_mut().insert("retry-after", 7.into());
+            answer
+        }
         _ => reply(StatusCode::NO_CONTENT, ""),
     })
     .await;
@@ -77,7 +82,9 @@ async fn check(options: Options, names: &[&str], expected: Expect) {
     let mut text: Vec<String> = server.seen().iter().map(show).collect();
     if let Err(error) = result {
         let cause = Chain(error.source.as_ref()).to_string().replace(&server.url(""), "BASE");
-        text.push(format!("written {:?}, rejected {:?}: {cause}", error.written, error.rejected));
+        let undivided = if error.undivided { " as a whole" } else { "" };
+        let wait = error.retry_after.map(|wait| format!(", wait {wait:?}")).unwrap_or_default();
+        text.push(format!("written {:?}, rejected {:?}{undivided}: {cause}{wait}", error.written, error.rejected));
     }
     expected.assert_eq(&text.join("\n"));
 }
@@ -158,13 +165,30 @@ async fn a_refusal_is_tried_again_unless_listed() {
         quiet(&[400]),
         &["refused"],
         expect![[r#"
+            POST /in?db=x&y=%20
+            content-length: 8
+            content-type: text/plain; charset=utf-8
+            user-agent: heliograph/1.2.3
+            refused
+
+            written [], rejected [0] as a whole: "BASE/in" answered 400 Bad Request: why not"#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_is_left_alone_for_as_long_as_it_asks() {
+    check(
+        Options::default(),
+        &["busy"],
+        expect![[r#"
         POST /in?db=x&y=%20
-        content-length: 8
+        content-length: 5
         content-type: text/plain; charset=utf-8
         user-agent: heliograph/1.2.3
-        refused
+        busy
 
-        written [], rejected [0]: "BASE/in" answered 400 Bad Request: why not"#]],
+        written [], rejected []: "BASE/in" answered 429 Too Many Requests, wait 7s"#]],
     )
     .await;
 }

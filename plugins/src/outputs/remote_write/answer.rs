@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use heliograph_core::error::BoxError;
-use jiff::fmt::rfc2822;
 use reqwest::StatusCode;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::HeaderMap;
 
+use crate::common::http_client::retry_after;
 use crate::common::prometheus::remote_write::Version;
 
 /// An answer, whole.
@@ -67,9 +67,6 @@ const WRITTEN: [&str; 3] = [
     "x-prometheus-remote-write-exemplars-written",
 ];
 
-/// Longest time for which a receiver is left alone, whatever it asks for: samples are lost meanwhile.
-const LONGEST_WAIT: Duration = Duration::from_secs(3600);
-
 impl Answer {
     /// Reads the headers; `now` in nanoseconds since the Unix epoch.
     pub(super) fn new(status: StatusCode, headers: &HeaderMap, now: i64) -> Self {
@@ -78,8 +75,7 @@ impl Answer {
         let number = |name: &&str| text(name).and_then(|value| value.trim().parse::<u64>().ok()).unwrap_or(0);
         // Exemplars are not ours.
         let written = is_said.then(|| WRITTEN[..2].iter().map(number).fold(0, u64::saturating_add));
-        let retry_after = text(RETRY_AFTER.as_str()).and_then(|value| wait(value.trim(), now));
-        Self { status, retry_after, written, error: None, detail: String::new() }
+        Self { status, retry_after: retry_after(headers, now), written, error: None, detail: String::new() }
     }
 
     /// What becomes of the samples.
@@ -129,18 +125,6 @@ impl Answer {
             // Cortex: `user=NAME: err: out of order sample. timestamp=…, series={…}`.
             || self.detail.contains("user=") && self.detail.contains("series=")
     }
-}
-
-/// The value of `Retry-After`: seconds, or the time of an HTTP date.
-fn wait(value: &str, now: i64) -> Option<Duration> {
-    let wait = match value.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let until = rfc2822::parse(value).ok()?.timestamp().as_nanosecond();
-            Duration::from_nanos(u64::try_from(until - i128::from(now)).unwrap_or(0))
-        }
-    };
-    (!wait.is_zero()).then(|| wait.min(LONGEST_WAIT))
 }
 
 #[cfg(test)]
@@ -250,15 +234,5 @@ mod tests {
             200 [] : OtherVersion(Certain), else Reject
         "#]],
         );
-    }
-
-    #[test]
-    fn waits() {
-        let seconds = |value: &str| wait(value, 1_445_412_420_000_000_000).map(|wait| wait.as_secs());
-        assert_eq!(seconds("7"), Some(7));
-        assert_eq!(seconds("Wed, 21 Oct 2015 07:28:00 GMT"), Some(60));
-        assert_eq!(seconds("Wed, 21 Oct 2015 07:26:00 GMT"), None);
-        assert_eq!(seconds("999999999999"), Some(3600));
-        assert_eq!((seconds("0"), seconds("-1"), seconds("soon"), seconds("")), (None, None, None, None));
     }
 }

@@ -60,13 +60,14 @@ const REMOTE_WRITE_VERSION: HeaderName = HeaderName::from_static("x-prometheus-r
 impl Endpoint {
     pub(super) fn new(
         options: &Options,
+        url: &str,
         client: HttpClientOptions,
         aws: AwsOptions,
         clock: Clock,
         version: &str,
     ) -> Result<Self, Refusal> {
         let refuse = |option| move |error: String| Refusal { option, reason: error };
-        let address = Address::parse(&options.url).map_err(|error| refuse("url")(error.to_string()))?;
+        let address = Address::parse(url).map_err(|error| refuse(options.url_option())(error.to_string()))?;
         // Only the names can be checked now: values may be in a store that is not open yet.
         let names = options.headers.keys().map(|name| (name.clone(), Secret::default())).collect();
         insert_headers(&names, &mut Default::default()).map_err(refuse("headers"))?;

@@ -14,7 +14,8 @@ use crate::common::prometheus::remote_write::LabelRules;
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Options {
-    pub(super) url: String,
+    pub(super) url: Option<String>,
+    pub(super) urls: Vec<String>,
     pub(super) protocol: Protocol,
     pub(super) shards: NonZeroUsize,
     pub(super) max_samples_per_request: NonZeroU32,
@@ -41,7 +42,8 @@ pub(super) struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            url: "http://127.0.0.1:9090/api/v1/write".to_owned(),
+            url: None,
+            urls: Vec::new(),
             protocol: Protocol::Auto,
             shards: NonZeroUsize::MIN,
             max_samples_per_request: NonZeroU32::new(2000).expect("not zero"),
@@ -74,6 +76,10 @@ pub(super) struct Refusal {
     pub(super) reason: String,
 }
 
+/// Where to, if nothing is set.
+const LOCAL: &str = "http://127.0.0.1:9090/api/v1/write";
+/// Most receivers: each is tried before a write has failed.
+const MOST_RECEIVERS: usize = 16;
 /// Most requests at the same time.
 const MOST_SHARDS: usize = 200;
 /// Below this, a single series may not fit.
@@ -94,9 +100,26 @@ const RESERVED: &[(&str, &str)] = &[
 ];
 
 impl Options {
+    /// The receivers, the one that is wanted most first.
+    pub(super) fn urls(&self) -> impl Iterator<Item = &str> {
+        let one = self.urls.is_empty().then(|| self.url.as_deref().unwrap_or(LOCAL));
+        self.urls.iter().map(String::as_str).chain(one)
+    }
+
+    /// The option that says where to.
+    pub(super) fn url_option(&self) -> &'static str {
+        if self.urls.is_empty() { "url" } else { "urls" }
+    }
+
     /// Checks what the types cannot say. `has_oauth2`: whether the block of that name is in use.
     pub(super) fn check(&self, has_oauth2: bool) -> Result<(), Refusal> {
         let refuse = |option, reason: String| Err(Refusal { option, reason });
+        if self.url.is_some() && !self.urls.is_empty() {
+            return refuse("urls", "`url` is set too: choose one".to_owned());
+        }
+        if self.urls.len() > MOST_RECEIVERS {
+            return refuse("urls", format!("{} receivers are more than {MOST_RECEIVERS}", self.urls.len()));
+        }
         if self.shards.get() > MOST_SHARDS {
             return refuse("shards", format!("{} shards are more than {MOST_SHARDS}", self.shards));
         }
@@ -182,6 +205,8 @@ mod tests {
     fn values_that_cannot_be_used() {
         check("{}", expect!["fine"]);
         check(r#"{"headers": {"X-Scope-OrgID": "1"}, "labels": {"zone": "a"}}"#, expect!["fine"]);
+        check(r#"{"urls": ["http://a", "http://b"]}"#, expect!["fine"]);
+        check(r#"{"url": "http://a", "urls": ["http://b"]}"#, expect!["urls: `url` is set too: choose one"]);
         check(
             r#"{"headers": {"Content-Type": "text/plain"}}"#,
             expect![[r#"headers: header "Content-Type" is reserved: use `protocol`"#]],

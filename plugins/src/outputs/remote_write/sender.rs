@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use heliograph_core::error::BoxError;
+use reqwest::StatusCode;
 use reqwest::header::HeaderValue;
 
 use super::answer::{Doubt, Sent, Verdict};
@@ -39,6 +40,8 @@ pub(super) struct Outcome {
     pub(super) rejection: Option<BoxError>,
     /// Why pieces are unsent.
     pub(super) failure: Option<BoxError>,
+    /// Whether the receiver cannot be reached, or fails: another one may be tried.
+    pub(super) is_away: bool,
     pub(super) retry_after: Option<Duration>,
     pub(super) doubt: Option<Doubt>,
     pub(super) requests: usize,
@@ -56,6 +59,7 @@ impl Outcome {
         self.unsent.extend(other.unsent);
         self.rejection = self.rejection.take().or(other.rejection);
         self.failure = self.failure.take().or(other.failure);
+        self.is_away |= other.is_away;
         self.retry_after = self.retry_after.max(other.retry_after);
         self.doubt = match (self.doubt, other.doubt) {
             (Some(Doubt::Certain), _) | (_, Some(Doubt::Certain)) => Some(Doubt::Certain),
@@ -102,6 +106,7 @@ impl Sender<'_> {
             let (verdict, reason) = match self.request(tenant, &pieces, encoder).await {
                 Ok(answer) => answer,
                 Err(failure) => {
+                    self.outcome.is_away = true;
                     self.outcome.failure.get_or_insert(failure);
                     self.leave(pieces, stack);
                     return false;
@@ -156,6 +161,7 @@ impl Sender<'_> {
         let samples = pieces.iter().map(|piece| u64::from(piece.len)).sum();
         // Once the receiver has written anything of this version, it is the samples that it refuses.
         let verdict = answer.judge(Sent { version, samples, can_change, is_proven: self.is_proven });
+        self.outcome.is_away |= verdict == Verdict::Retry && answer.status != StatusCode::TOO_MANY_REQUESTS;
         self.is_proven |= verdict == Verdict::Written && version == Version::Two;
         self.outcome.retry_after = self.outcome.retry_after.max(answer.retry_after);
         let said = || format!("{:?} answered {}", endpoint.address().to_string(), answer.status);

@@ -1,5 +1,6 @@
 //! Whole writes against a receiver on the loopback with scripted answers.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use expect_test::{Expect, expect};
@@ -52,6 +53,11 @@ struct Bench {
 impl Bench {
     async fn new(json: &str, answer: impl Fn(&Recorded) -> Answer + Send + Sync + 'static) -> Self {
         let server = Server::start(answer).await;
+        let url = server.url("/api/v1/write");
+        Self::with(server, Options { url: Some(url), ..options(json) })
+    }
+
+    fn with(server: Server, options: Options) -> Self {
         let clock = Clock::manual(START);
         let context = BuildContext {
             name: "outputs.remote_write".into(),
@@ -61,7 +67,6 @@ impl Bench {
             version: "1.2.3",
             debug: false,
         };
-        let options = Options { url: server.url("/api/v1/write"), ..options(json) };
         let output = RemoteWrite::new(options, Default::default(), Default::default(), &context).unwrap();
         Self { server, output, clock, shown: 0 }
     }
@@ -430,6 +435,95 @@ async fn shards_keep_the_order_of_a_series() {
     assert_eq!((total, last.len()), (300, 30));
 }
 
+/// Fails with this status while it is not zero.
+fn failing(status: Arc<AtomicU32>, otherwise: fn(&Recorded) -> Answer) -> impl Fn(&Recorded) -> Answer {
+    move |request| match status.load(Ordering::Relaxed) {
+        0 => otherwise(request),
+        status => code(status as u16, "broken"),
+    }
+}
+
+#[tokio::test]
+async fn another_receiver_takes_over_and_the_first_one_comes_back() {
+    let status = Arc::new(AtomicU32::new(0));
+    let first = Server::start(failing(status.clone(), written)).await;
+    // The second one takes 1.0 alone, and the one between them is not there.
+    let second = Server::start(|_| code(204, "")).await;
+    let gone = Server::start(written).await;
+    let urls = vec![first.url("/"), gone.url("/"), second.url("/")];
+    let gone_url = gone.url("/");
+    drop(gone);
+    let json = r#"{"max_samples_per_request": 2, "metadata": false}"#;
+    let mut bench = Bench::with(first, Options { urls, ..options(json) });
+    let mut seen = 0;
+    let mut text = String::new();
+    let mut write = async |bench: &mut Bench, what: &str| {
+        let result = bench.write(&batch(&["a v=1 1000000", "b v=1 1000000", "c v=1 1000000"])).await;
+        text += &format!("{what}\n{}", result.replace(&gone_url, "GONE").replace(&second.url("/"), "SECOND"));
+        let requests = second.seen();
+        for request in &requests[seen..] {
+            text += &format!("second: {:?} {}\n", version(request), series(request).len());
+        }
+        seen = requests.len();
+    };
+    write(&mut bench, "all is well").await;
+    status.store(503, Ordering::Relaxed);
+    write(&mut bench, "the first one fails").await;
+    write(&mut bench, "and is left alone").await;
+    status.store(0, Ordering::Relaxed);
+    bench.clock.advance(Duration::from_secs(301));
+    write(&mut bench, "five minutes later").await;
+    status.store(429, Ordering::Relaxed);
+    write(&mut bench, "a limit is no reason to change").await;
+    expect![[r#"
+        all is well
+        Two
+          {__name__="a_v"} 1@1
+          {__name__="b_v"} 1@1
+        Two
+          {__name__="c_v"} 1@1
+        the first one fails
+        Two
+          {__name__="a_v"} 1@1
+          {__name__="b_v"} 1@1
+        second: Two 2
+        second: One 2
+        second: One 1
+        and is left alone
+        second: One 2
+        second: One 1
+        five minutes later
+        Two
+          {__name__="a_v"} 1@1
+          {__name__="b_v"} 1@1
+        Two
+          {__name__="c_v"} 1@1
+        a limit is no reason to change
+        Two
+          {__name__="a_v"} 1@1
+          {__name__="b_v"} 1@1
+        written [], rejected []: "BASE/" answered 429 Too Many Requests: broken
+    "#]]
+    .assert_eq(&text);
+    let failovers = bench.output.figures.failovers.get();
+    assert_eq!(failovers, 1);
+}
+
+#[tokio::test]
+async fn no_receiver_at_all() {
+    let first = Server::start(|_| code(503, "starting")).await;
+    let second = Server::start(|_| code(500, "broken")).await;
+    let urls = vec![first.url("/"), second.url("/")];
+    let second_url = second.url("");
+    let mut bench = Bench::with(first, Options { urls, ..options(r#"{"protocol": "1.0"}"#) });
+    let text = bench.write(&batch(&["a v=1 1000000"])).await.replace(&second_url, "SECOND");
+    expect![[r#"
+        One
+          {__name__="a_v"} 1@1
+        written [], rejected []: no receiver takes the samples: "BASE/" answered 503 Service Unavailable: starting; "SECOND/" answered 500 Internal Server Error: broken
+    "#]].assert_eq(&text);
+}
+
 #[tokio::test]
 async fn tenants() {
     let json = r#"{"tenant": "all", "tenant_tag": "team", "tenant_tag_exclude": true, "protocol": "1.0"}"#;
@@ -541,7 +635,7 @@ async fn figures() {
         version: "1.2.3",
         debug: false,
     };
-    let options = Options { url: server.url("/"), ..options(r#"{"protocol": "1.0", "metadata": false}"#) };
+    let options = Options { url: Some(server.url("/")), ..options(r#"{"protocol": "1.0", "metadata": false}"#) };
     let mut output = RemoteWrite::new(options, Default::default(), Default::default(), &context).unwrap();
     output.write(&batch(&["a v=1,s=\"text\" 0", "bad v=1 0"])).await.unwrap_err();
     let (series, fields) = stats.read().remove(0);
@@ -550,5 +644,5 @@ async fn figures() {
         .filter(|(name, _)| *name != "bytes_sent")
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
-    expect![[r#"remote_write [("output", "remote_write")] requests=3 samples_mixed=0 samples_rejected=1 samples_without_name=0 samples_without_shape=0 samples_without_value=1 samples_written=1"#]].assert_eq(&format!("{} {:?} {}", series.measurement, series.tags, shown.join(" ")));
+    expect![[r#"remote_write [("output", "remote_write")] failovers=0 requests=3 samples_mixed=0 samples_rejected=1 samples_without_name=0 samples_without_shape=0 samples_without_value=1 samples_written=1"#]].assert_eq(&format!("{} {:?} {}", series.measurement, series.tags, shown.join(" ")));
 }

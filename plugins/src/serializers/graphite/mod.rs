@@ -1,7 +1,10 @@
 //! Graphite plaintext: a line for every number, with the path of its series.
 
+mod naming;
 mod sanitize;
 mod template;
+
+use std::borrow::Cow;
 
 use heliograph_core::config::{ConfigError, Section};
 use heliograph_core::error::BoxError;
@@ -11,6 +14,8 @@ use heliograph_core::plugin::SerializerSpec;
 use heliograph_core::serialize::Serializer;
 use serde::Deserialize;
 
+use self::naming::NamingRules;
+pub use self::naming::{Naming, RefusedPath};
 use self::sanitize::Sanitizer;
 pub use self::template::TemplateError;
 use self::template::{Templates, with_field};
@@ -40,6 +45,10 @@ pub struct GraphiteOptions {
     pub graphite_tag_sanitize_mode: String,
     /// Joins prefix, measurement and field if tags are sent.
     pub graphite_separator: String,
+    /// Whose rules paths follow beyond all that.
+    pub graphite_naming: Naming,
+    /// Most bytes of a path with its tags; zero for no limit.
+    pub graphite_max_path_length: usize,
 }
 
 impl Default for GraphiteOptions {
@@ -52,6 +61,8 @@ impl Default for GraphiteOptions {
             graphite_tag_support: false,
             graphite_tag_sanitize_mode: "strict".to_owned(),
             graphite_separator: ".".to_owned(),
+            graphite_naming: Naming::Telegraf,
+            graphite_max_path_length: 0,
         }
     }
 }
@@ -98,37 +109,49 @@ impl GraphiteSerializer {
         })
     }
 
-    /// Appends the lines of a metric; it has none if it holds no number.
+    /// Appends the lines of a metric; it has none if it holds no number. Fails if a path is longer than the receiver
+    /// allows; the lines of the other fields are there all the same.
     #[inline]
-    pub fn write(&mut self, metric: MetricRef<'_>, out: &mut Vec<u8>) {
+    pub fn write(&mut self, metric: MetricRef<'_>, out: &mut Vec<u8>) -> Result<(), RefusedPath> {
         let Self { paths, memo, end } = self;
         let fingerprint = metric.series.fingerprint();
         let end = end.of(metric.time);
         let start = out.len();
+        let mut refused = None;
         let mut parts = memo.get(fingerprint);
         for field in metric.fields.iter().filter(|field| is_number(field)) {
             let Some(path) = parts.as_mut().and_then(|parts| parts.get(&field.key)) else {
                 out.truncate(start);
+                refused = None;
                 let mut source = SeriesPaths { paths, series: metric.series, bucket: None };
                 let mut parts = memo.learn(fingerprint, keys_of(metric.fields, is_number), &mut source);
                 for field in metric.fields.iter().filter(|field| is_number(field)) {
-                    write_line(parts.get(&field.key).unwrap_or_default(), &field.value, end, out);
+                    let path = parts.get(&field.key).unwrap_or_default();
+                    refused = write_line(path, &field.value, end, out).err().or(refused);
                 }
-                return;
+                break;
             };
-            write_line(path, &field.value, end, out);
+            refused = write_line(path, &field.value, end, out).err().or(refused);
         }
+        refused.map_or(Ok(()), |path| paths.naming.check(path))
     }
 }
 
 impl Serializer for GraphiteSerializer {
     fn serialize(&mut self, metric: MetricRef<'_>, out: &mut Vec<u8>) -> Result<(), BoxError> {
-        self.write(metric, out);
-        Ok(())
+        let start = out.len();
+        self.write(metric, out).map_err(|refused| {
+            out.truncate(start);
+            refused.into()
+        })
     }
 
     fn serialize_batch(&mut self, batch: &WriteBatch, out: &mut Vec<u8>) -> Result<(), BoxError> {
-        batch.iter().for_each(|metric| self.write(metric, out));
+        for metric in batch.iter() {
+            if let Err(refused) = self.write(metric, out) {
+                tracing::debug!(error = %refused, series = %metric.series, "cannot serialize a field");
+            }
+        }
         Ok(())
     }
 }
@@ -143,10 +166,13 @@ fn is_number(field: &Field) -> bool {
     }
 }
 
+/// Appends a line, or none where nothing is left of the path. `Err` has a path that is refused.
 #[inline]
-fn write_line(path: &[u8], value: &Value, end: &[u8], out: &mut Vec<u8>) {
-    if path.is_empty() {
-        return;
+fn write_line<'a>(path: &'a [u8], value: &Value, end: &[u8], out: &mut Vec<u8>) -> Result<(), &'a [u8]> {
+    match path.last() {
+        Some(b' ') => {}
+        Some(_) => return Err(&path[..path.len() - 1]),
+        None => return Ok(()),
     }
     out.extend_from_slice(path);
     match value {
@@ -157,7 +183,11 @@ fn write_line(path: &[u8], value: &Value, end: &[u8], out: &mut Vec<u8>) {
         Value::Text(_) => unreachable!("is_number has been asked"),
     }
     out.extend_from_slice(end);
+    Ok(())
 }
+
+/// Stands behind a path that is refused, in place of the blank.
+const REFUSED: u8 = b'\n';
 
 /// The end of a line, blank and seconds, kept since metrics of one second mostly come together.
 #[derive(Debug, Default)]
@@ -188,6 +218,7 @@ impl LineEnd {
 struct Paths {
     prefix: Vec<u8>,
     sanitizer: Sanitizer,
+    naming: NamingRules,
     templates: Templates,
     /// Only with `graphite_tag_support`.
     tags: Option<TagStyle>,
@@ -209,7 +240,8 @@ impl Paths {
             is_compatible: options.graphite_tag_sanitize_mode == "compatible",
         });
         let templates = Templates::new(&options.template, &options.templates)?;
-        Ok(Self { prefix: options.prefix.into_bytes(), sanitizer, templates, tags })
+        let naming = NamingRules::new(options.graphite_naming, options.graphite_max_path_length);
+        Ok(Self { prefix: options.prefix.into_bytes(), sanitizer, naming, templates, tags })
     }
 
     /// The tags of a series as they follow a path: `;a=1;b=2`.
@@ -234,6 +266,9 @@ impl Paths {
         } else {
             self.sanitizer.strict(&[key, b"=", value].concat())
         };
+        if let Cow::Owned(clean) = self.naming.clean(&tag) {
+            tag = clean;
+        }
         // Carbon splits its lines at blanks; a custom expression may let them through.
         tag.iter_mut().filter(|byte| byte.is_ascii_whitespace()).for_each(|byte| *byte = b'_');
         let has_value = tag.iter().position(|&byte| byte == b'=').is_none_or(|at| at + 1 < tag.len());
@@ -241,7 +276,7 @@ impl Paths {
     }
 }
 
-/// Works out the paths of one series, each with the blank that follows it.
+/// Works out the paths of one series, each with the blank that follows it, or with [`REFUSED`].
 struct SeriesPaths<'a> {
     paths: &'a Paths,
     series: &'a Series,
@@ -259,7 +294,7 @@ impl PartSource for SeriesPaths<'_> {
 
     fn part(&mut self, key: &Key, out: &mut Vec<u8>) {
         let (Some(bucket), key) = (&self.bucket, key.as_bytes()) else { return };
-        let Paths { prefix, sanitizer, tags, .. } = self.paths;
+        let Paths { prefix, sanitizer, naming, tags, .. } = self.paths;
         let (path, tag_text): (_, &[u8]) = match tags {
             Some(TagStyle { separator, .. }) => {
                 let mut path = Vec::new();
@@ -274,10 +309,15 @@ impl PartSource for SeriesPaths<'_> {
             }
             None => (sanitizer.strict(&with_field(bucket, key)), b""),
         };
+        let path = naming.clean_path(path);
         // A path of which nothing is left, such as a lone `\`, would make a line that no receiver can read.
-        if !path.is_empty() {
-            out.extend([&path, tag_text, b" "].concat());
+        if path.is_empty() {
+            return;
         }
+        let start = out.len();
+        out.extend([&path, tag_text].concat());
+        let end = if naming.check(&out[start..]).is_ok() { b' ' } else { REFUSED };
+        out.push(end);
     }
 }
 
@@ -375,6 +415,66 @@ mod tests {
             cpu;Path=/a_b;_name=n;host=web_1;zone=eu_x 2 0
         "#]],
         );
+    }
+
+    #[test]
+    fn names_that_the_receiver_allows() {
+        let metric = r"disk\ io,host=h:1,path=/var/löcal rd\ bytes%=1,x=2 0";
+        let naming = |naming: &str| format!(r#"{{"graphite_naming": "{naming}", "prefix": "k-1"}}"#);
+        check(
+            &naming("telegraf"),
+            &[metric, "mem a=1 0"],
+            expect![[r#"
+            k-1.h:1.-var-löcal.disk_io.rd_bytes_ 1 0
+            k-1.h:1.-var-löcal.disk_io.x 2 0
+            k-1.mem.a 1 0
+        "#]],
+        );
+        check(
+            &naming("hosted_graphite"),
+            &[metric, "mem a=1 0"],
+            expect![[r#"
+            k-1.h_1.-var-l_cal.disk_io.rd_bytes_ 1 0
+            k-1.h_1.-var-l_cal.disk_io.x 2 0
+            k-1.mem.a 1 0
+        "#]],
+        );
+        check(r#"{"graphite_naming": "carbon"}"#, &["mem a=1 0"], expect![["mem.a 1 0\n"]]);
+        let tags = r#"{"graphite_naming": "hosted_graphite", "graphite_tag_support": true,
+            "graphite_tag_sanitize_mode": "compatible"}"#;
+        check(tags, &[r"m,a=x:y;z,b=ü value=1 0"], expect![["m;a=x_y_z;b=_ 1 0\n"]]);
+    }
+
+    #[test]
+    fn a_path_that_is_too_long_costs_no_other() {
+        let json = r#"{"graphite_max_path_length": 7}"#;
+        let metrics = ["m,h=a b=1,long=2,c=3 0", "m,h=abcdef b=1 0", "m b=1 0"];
+        check(
+            json,
+            &metrics,
+            expect![[r#"
+            a.m.b 1 0
+            a.m.c 3 0
+            .m.b 1 0
+        "#]],
+        );
+        let mut serializer = GraphiteSerializer::new(options(json)).unwrap();
+        // The second time it is known.
+        for _ in 0..2 {
+            let (batch, mut out) = (batch(&metrics), b"x".to_vec());
+            let errors: Vec<String> = batch
+                .iter()
+                .map(|metric| {
+                    serializer.serialize(metric, &mut out).map_or_else(|error| error.to_string(), |()| "-".into())
+                })
+                .collect();
+            expect![[r#"
+                cannot send path "a.m.long": its 8 bytes are more than the 7 of `graphite_max_path_length`
+                cannot send path "abcdef.m.b": its 10 bytes are more than the 7 of `graphite_max_path_length`
+                -"#]]
+            .assert_eq(&errors.join("\n"));
+            assert_eq!(out, b"x.m.b 1 0\n");
+        }
     }
 
     #[test]

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use heliograph_core::model::{Key, Kind, Origin, SeriesBuilder, Value};
+use heliograph_core::model::{Key, Kind, Origin, SeriesBuilder, Value, WriteBatch};
 use heliograph_core::stats::Count;
 use proptest::prelude::*;
 
 use super::*;
 use crate::journal::disk::fake::{EIO, ENOSPC, FakeDisk, Faults};
+use crate::journal::queue::Resolution;
 
 struct Test {
     disk: FakeDisk,
@@ -17,7 +18,11 @@ struct Test {
     readers: Vec<Reader>,
     writer: Writer,
     stats: JournalStats,
+    clock: Clock,
 }
+
+/// The wall clock at the first start.
+const NOW: i64 = 1_700_000_000_000_000_000;
 
 fn slot(name: &str) -> OutputSlot {
     OutputSlot {
@@ -26,8 +31,10 @@ fn slot(name: &str) -> OutputSlot {
         carried: WriteBatch::new(),
         admit: Box::new(|batch| Some(batch.clone())),
         limit: 100,
+        max_age: None,
         added: Count::default(),
         dropped: vec![Count::default()],
+        expired: Count::default(),
         size: Count::default(),
     }
 }
@@ -37,7 +44,11 @@ fn test(limits: Limits, outputs: &[&str]) -> Test {
 }
 
 fn start(disk: &FakeDisk, limits: Limits, outputs: Vec<OutputSlot>) -> Test {
-    let clock = Clock::manual(1_700_000_000_000_000_000);
+    start_at(NOW, disk, limits, outputs)
+}
+
+fn start_at(wall: i64, disk: &FakeDisk, limits: Limits, outputs: Vec<OutputSlot>) -> Test {
+    let clock = Clock::manual(wall);
     let stats = JournalStats::default();
     let settings = Settings {
         directory: PathBuf::new(),
@@ -47,12 +58,12 @@ fn start(disk: &FakeDisk, limits: Limits, outputs: Vec<OutputSlot>) -> Test {
         clock: clock.clone(),
     };
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-    let (log, recovered) = Log::open(shared.clone(), limits, Moment::default()).unwrap();
+    let (log, recovered) = Log::open(shared.clone(), limits, Moment { wall, steady: 0 }).unwrap();
     let (journal, readers, writer) = Journal::build(settings, Some((shared, log, recovered)), outputs, 1);
-    Test { disk: disk.clone(), limits, journal, readers, writer, stats }
+    Test { disk: disk.clone(), limits, journal, readers, writer, stats, clock }
 }
 
-const LIMITS: Limits = Limits { size: 1 << 20, segment_size: 2000, age: None, sync: true };
+const LIMITS: Limits = Limits { size: 1 << 20, segment_size: 2000, age: None, output_age: None, sync: true };
 
 impl Test {
     /// Appends metrics of these times, as one batch and one message.
@@ -235,6 +246,112 @@ async fn what_the_size_has_no_room_for_is_counted() {
 }
 
 #[tokio::test]
+async fn a_batch_that_one_record_cannot_hold_is_divided() {
+    let mut test = test(Limits { size: 4000, segment_size: 1000, ..LIMITS }, &["a"]);
+    let mut batch = Batch::new();
+    for time in 0..20 {
+        batch.start(SeriesBuilder::new().start(b"m").build(), time, Kind::Untyped);
+        let len = if time == 13 { 3000 } else { 150 };
+        batch.push_field(Key::fixed("v"), Value::Text(vec![b'x'; len].into()));
+    }
+    batch.origin = Some(Origin { input: 0, message: 7 });
+    test.journal.append(batch);
+    assert_eq!(test.safe(), 0);
+    test.commit();
+    assert_eq!(test.safe(), 7);
+    let mut next = test.restart(&test.disk, &["a"]);
+    // One metric is too large even alone, and nothing went for it.
+    assert_eq!(next.all(0).await, (0..20).filter(|&time| time != 13).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_file_that_the_disk_has_lost_is_skipped_and_put_aside() {
+    let test = &mut test(Limits { segment_size: 20_000, ..LIMITS }, &["a"]);
+    for i in 0..300 {
+        test.append(200 * i..200 * i + 200);
+        test.commit();
+    }
+    // The middle of one, and all of another.
+    for (file, from, most) in [("0000000000000003.journal", 10_000, 10_000), ("0000000000000002.journal", 0, 10_000)] {
+        test.disk.set_faults(Faults { lost: Some((file, from)), ..Faults::default() });
+        let mut next = test.restart(&test.disk, &["a"]);
+        let got = next.all(0).await;
+        let lost = next.readers[0].take_overflow();
+        assert_eq!((got.len() + lost, next.stats.lost.get()), (60_000, lost as i64));
+        assert!(lost > 1_000 && lost < most && got.windows(2).all(|pair| pair[0] < pair[1]), "{lost} lost");
+    }
+    assert!(test.disk.names().unwrap().contains(&"0000000000000002.journal.damaged".to_owned()));
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Metrics of one batch an hour for ten hours, each of the time it came at; what is not in memory is read from files.
+async fn ten_hours(test: &mut Test) {
+    for _ in 0..10 {
+        let now = test.clock.now();
+        test.append_without_origin(now..now + 10);
+        test.commit();
+        test.journal.shared.lock().tail.clear();
+        tokio::time::advance(HOUR).await;
+        test.clock.advance(HOUR);
+    }
+}
+
+fn aged(name: &str, hours: u32) -> OutputSlot {
+    OutputSlot { max_age: Some(hours * HOUR), ..slot(name) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_output_drops_what_waits_for_too_long() {
+    let limits = Limits { output_age: Some(4 * HOUR), segment_size: 20_000, ..LIMITS };
+    let mut test = start(&FakeDisk::default(), limits, vec![aged("a", 4), slot("b")]);
+    ten_hours(&mut test).await;
+    // The last four came 1, 2, 3 and 4 hours ago, and each is in a file of its own.
+    assert_eq!((test.readers[0].expire(), test.readers[1].expire()), (60, 0));
+    let (a, b) = (test.all(0).await, test.all(1).await);
+    assert_eq!((a.len(), b.len(), a[0]), (40, 100, NOW + 6 * HOUR.as_nanos() as i64));
+    assert_eq!(test.readers[0].expire(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ages_go_on_over_a_restart() {
+    let limits = Limits { output_age: Some(4 * HOUR), segment_size: 20_000, ..LIMITS };
+    let mut test = start(&FakeDisk::default(), limits, vec![aged("a", 4)]);
+    ten_hours(&mut test).await;
+    let later = test.clock.now() + 2 * HOUR.as_nanos() as i64;
+    let mut next = start_at(later, &test.disk, limits, vec![aged("a", 4)]);
+    next.readers[0].expire();
+    let got = next.all(0).await;
+    // What came 5 hours ago is in a file that may have been written to until the next was begun, 4 hours ago; the newest
+    // file tells by its metrics.
+    assert_eq!((got.len(), got[0]), (30, NOW + 7 * HOUR.as_nanos() as i64));
+    assert_eq!(next.journal.shared.lock().slots[0].output.expired.get(), 70);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_makes_nothing_old() {
+    const YEARS: i64 = 1_000_000_000_000_000_000;
+    let limits = Limits { age: Some(20 * HOUR), output_age: Some(20 * HOUR), segment_size: 20_000, ..LIMITS };
+    for jump in [YEARS, -YEARS] {
+        let mut test = start(&FakeDisk::default(), limits, vec![aged("a", 20)]);
+        ten_hours(&mut test).await;
+        test.clock.set(test.clock.now() + jump);
+        ten_hours(&mut test).await;
+        // By the clock that nobody sets the first came twenty hours ago.
+        test.commit();
+        assert_eq!((test.readers[0].expire(), test.all(0).await.len()), (0, 200), "{jump}");
+    }
+    // A start with a clock that is behind, and one after the clock was behind.
+    for (first, second) in [(NOW, NOW - YEARS), (0, NOW)] {
+        let mut test = start_at(first, &FakeDisk::default(), limits, vec![aged("a", 20)]);
+        ten_hours(&mut test).await;
+        let mut next = start_at(second, &test.disk, limits, vec![aged("a", 20)]);
+        next.commit();
+        assert_eq!(next.all(0).await.len(), 100, "{first} and then {second}");
+    }
+}
+
+#[tokio::test]
 async fn a_damaged_segment_in_the_middle_is_skipped_and_kept_aside() {
     let test = &mut test(Limits { segment_size: 20_000, ..LIMITS }, &["a"]);
     for i in 0..300 {
@@ -314,6 +431,33 @@ async fn a_slow_disk_is_waited_for_and_one_that_hangs_is_not() {
     test.commit();
     assert_eq!((test.safe(), test.stats.in_memory.get(), test.stats.lost.get()), (40_000, 0, 0));
     assert!(test.all(0).await.into_iter().eq(0..40_000));
+}
+
+#[tokio::test]
+async fn while_a_sync_takes_long_nothing_is_acknowledged_and_memory_is_bounded() {
+    let Test { disk, journal, writer, stats, .. } = test(LIMITS, &["a"]);
+    let thread = std::thread::spawn(|| writer.run());
+    disk.hold_syncs(true);
+    let mut appended = 0;
+    // The one who appends is to wait as soon as there is no room.
+    while journal.shared.lock().has_room() {
+        let mut batch = Batch::new();
+        for time in appended..appended + 500 {
+            batch.start(SeriesBuilder::new().start(b"m").build(), time, Kind::Untyped);
+        }
+        appended += 500;
+        batch.origin = Some(Origin { input: 0, message: appended as u64 });
+        journal.append(batch);
+    }
+    assert_eq!((appended, *journal.watermark(0).borrow(), stats.in_memory.get()), (20_000, 0, 0));
+    let waiting = tokio::time::timeout(Duration::from_millis(20), journal.ready()).await;
+    assert!(waiting.is_err(), "there is no room before the sync has ended");
+    disk.hold_syncs(false);
+    journal.ready().await;
+    journal.watermark(0).wait_for(|&safe| safe == appended as u64).await.unwrap();
+    journal.shared.lock().stop = true;
+    journal.shared.wake.notify_all();
+    thread.join().unwrap();
 }
 
 #[tokio::test]
@@ -414,6 +558,7 @@ proptest! {
                         sync: (which == 2).then_some(EIO),
                         space: (which == 3).then(|| test.disk.bytes() + 100),
                         read_only: which == 4,
+                        lost: None,
                     }),
                     Step::PowerCut(choices) => {
                         let mut choices = choices.into_iter().cycle();

@@ -6,9 +6,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::journal::disk::fake::{EIO, ENOSPC, FakeDisk, Faults};
-use crate::journal::disk::segment::{Batches, Next};
+use crate::journal::disk::segment::{Batches, Next, Records};
 
-const LIMITS: Limits = Limits { size: 1 << 20, segment_size: 300, age: None, sync: true };
+const LIMITS: Limits = Limits { size: 1 << 20, segment_size: 300, age: None, output_age: None, sync: true };
 const START: Moment = Moment { wall: 1_700_000_000_000_000_000, steady: 0 };
 
 /// A batch of two metrics that tells its number.
@@ -295,6 +295,71 @@ fn files_that_are_no_segments_are_put_aside_or_left_alone() {
     // The segment before the lost one says how much is missing.
     let first = log.segments().next().unwrap();
     assert_eq!(first.last, log.segments().nth(1).unwrap().before);
+}
+
+#[test]
+fn a_start_reads_the_headers_and_the_newest_file_alone() {
+    let disk = FakeDisk::default();
+    let (mut log, _) = open(&disk, LIMITS);
+    for number in 1..=4000 {
+        append(&mut log, number..=number);
+        log.commit().unwrap();
+    }
+    let before = disk.read();
+    let (log, recovered) = open(&disk, LIMITS);
+    let (files, newest) = (log.segments().len(), log.segments().last().unwrap().bytes as usize);
+    assert_eq!((recovered.end, files > 300), (place(4000), true), "{files} files");
+    // The header once more for the one that is read through.
+    assert_eq!(disk.read() - before, files * HEADER + HEADER + newest - HEADER);
+}
+
+#[test]
+fn an_end_that_cannot_be_read_is_not_cut_off() {
+    let disk = FakeDisk::default();
+    let (mut log, _) = open(&disk, Limits { segment_size: 10_000, ..LIMITS });
+    append(&mut log, 1..=40);
+    log.commit().unwrap();
+    let whole = disk.content("0000000000000001.journal");
+    disk.set_faults(Faults { lost: Some(("0000000000000001.journal", 500)), ..Faults::default() });
+    let (mut log, recovered) = open(&disk, LIMITS);
+    let end = recovered.end.position;
+    assert!(end > 5 && end < 40 && recovered.cut == 0, "{recovered:?}");
+    append(&mut log, end + 1..=end + 3);
+    log.commit().unwrap();
+    disk.set_faults(Faults::default());
+    assert_eq!((read(&disk), disk.content("0000000000000001.journal")), ((1..=end + 3).collect(), whole));
+    log.free(end);
+    assert!(disk.names().unwrap().contains(&"0000000000000001.journal.damaged".into()));
+}
+
+#[test]
+fn files_of_a_newer_version_are_kept_as_they_are() {
+    let disk = FakeDisk::default();
+    let limits = Limits { size: 4000, ..LIMITS };
+    let (mut log, _) = open(&disk, limits);
+    append(&mut log, 1..=40);
+    log.commit().unwrap();
+    let newer = |bytes: &mut Vec<u8>| {
+        bytes[8] = 2;
+        bytes.resize(3000, 7);
+        let check = xxhash_rust::xxh3::xxh3_64(&bytes[..56]);
+        bytes[56..64].copy_from_slice(&check.to_le_bytes());
+    };
+    disk.spoil("0000000000000001.journal", newer);
+    disk.spoil("0000000000000002.journal", |bytes| bytes[20] ^= 1);
+    let last = log.segments().last().unwrap().sequence;
+    disk.spoil(&file_name(last), newer);
+    let (mut log, recovered) = open(&disk, limits);
+    assert_eq!(recovered.damaged.len(), 3);
+    // They take nothing from the space, and go neither for it nor for a file of the same number.
+    assert!(log.bytes() < 4000);
+    append(&mut log, 40..=400);
+    log.commit().unwrap();
+    let names = disk.names().unwrap();
+    for name in [format!("{:016}.journal.newer", 1), format!("{last:016}.journal.newer")] {
+        assert!(names.contains(&name) && disk.content(&name).len() == 3000, "{name} in {names:?}");
+    }
+    assert!(log.segments().last().unwrap().sequence > last);
 }
 
 #[test]

@@ -232,7 +232,8 @@ fn content_len(set: &SeriesSet, series: &TimeSeries, sample: &Sample) -> usize {
     let time = if sample.milliseconds == 0 { 0 } else { 1 + varint_len(sample.milliseconds as u64) };
     time + match series.is_histogram {
         true => set.histogram(sample).len(),
-        false if sample.value() == 0.0 => 0,
+        // A zero goes without saying, but not one below zero.
+        false if sample.value().to_bits() == 0 => 0,
         false => 1 + size_of::<f64>(),
     }
 }
@@ -247,7 +248,7 @@ fn write_samples(set: &SeriesSet, series: &TimeSeries, piece: Piece, histograms:
             out.extend_from_slice(set.histogram(sample));
             wire::integer(out, field::HISTOGRAM_TIME, sample.milliseconds as u64);
         } else {
-            if sample.value() != 0.0 {
+            if sample.value().to_bits() != 0 {
                 wire::double(out, 1, sample.value());
             }
             wire::integer(out, field::SAMPLE_TIME, sample.milliseconds as u64);

@@ -1,14 +1,24 @@
 //! Runs an output: connect, write when a batch is full or the flush is due, flush once more at the end.
 
+mod quarantine;
+mod retry;
+mod split;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use heliograph_core::error::{BoxError, Chain, StartError, WriteError};
+use heliograph_core::error::{BoxError, Chain, StartError};
+use heliograph_core::model::WriteBatch;
 use heliograph_core::plugin::Output;
 use heliograph_core::stats::{Count, MeanTime};
+use heliograph_core::throttle::Throttle;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
+pub use self::quarantine::{Quarantine, QuarantineStats};
+pub use self::retry::Policy;
+use self::retry::Retry;
+use self::split::Outcome;
 use super::schedule::Random;
 use super::stop::Stop;
 use crate::config::StartupErrorBehavior;
@@ -20,6 +30,8 @@ pub struct OutputStats {
     pub written: Vec<Count>,
     pub rejected: Vec<Count>,
     pub write_errors: Vec<Count>,
+    /// Attempts after a failure.
+    pub retries: Count,
     pub startup_errors: Count,
     pub write_time: MeanTime,
 }
@@ -33,6 +45,10 @@ pub struct OutputPlan {
     pub flush_jitter: Duration,
     /// Most metrics in a write (`metric_batch_size`).
     pub batch_size: usize,
+    /// When a failed write is tried again.
+    pub retry: Policy,
+    /// Where metrics go that the backend refuses for good; `None` if they are only counted.
+    pub quarantine: Option<Quarantine>,
     pub startup_errors: StartupErrorBehavior,
     pub stats: OutputStats,
 }
@@ -47,10 +63,13 @@ pub struct RunningOutput {
     batch_size: usize,
     stats: OutputStats,
     connected: bool,
-    /// Batches are not written as they fill up while the last write failed: the flush tries again.
-    failing: bool,
-    /// No write before this time, since the backend asked for it.
-    not_before: Option<Instant>,
+    retry: Retry,
+    quarantine: Option<Quarantine>,
+    /// For lines that can come with every batch.
+    refusals: Throttle,
+    expiries: Throttle,
+    /// Metrics that were too old, since that was last told.
+    expired: usize,
 }
 
 /// How connecting at the start ended.
@@ -66,9 +85,16 @@ pub enum Connected {
 /// Between the two attempts to connect at the start.
 const CONNECT_RETRY: Duration = Duration::from_secs(15);
 
+/// How long the last flush begins new writes, so that there is time left to close the connection in order: a journal on
+/// disk may hold more than can be written at the end.
+const LAST_FLUSH: Duration = Duration::from_secs(15);
+
 /// What woke the output up.
 enum Wake {
     Flush,
+    /// SIGUSR1.
+    FlushNow,
+    Retry,
     Appended,
     Stop,
 }
@@ -99,7 +125,7 @@ impl OutputPlan {
 
     /// The output as it runs, and its place in the journal.
     pub fn split(self, connected: Connected) -> (OutputSlot, impl FnOnce(Reader) -> RunningOutput) {
-        let Self { name, plugin, slot, flush_interval, flush_jitter, batch_size, startup_errors: _, stats } = self;
+        let Self { name, plugin, slot, flush_interval, flush_jitter, batch_size, retry, quarantine, stats, .. } = self;
         let running = move |reader| RunningOutput {
             name,
             plugin,
@@ -109,8 +135,11 @@ impl OutputPlan {
             batch_size,
             stats,
             connected: connected == Connected::Yes,
-            failing: false,
-            not_before: None,
+            retry: Retry::new(retry),
+            quarantine,
+            refusals: Throttle::new(),
+            expiries: Throttle::new(),
+            expired: 0,
         };
         (slot, running)
     }
@@ -124,30 +153,38 @@ impl RunningOutput {
         let mut random = Random::new();
         let mut due = Instant::now() + self.flush_interval + random.below(self.flush_jitter);
         loop {
+            let retry = self.retry.due();
             let wake = tokio::select! {
                 biased;
                 () = stop.requested() => Wake::Stop,
                 () = tokio::time::sleep_until(due) => Wake::Flush,
-                changed = flush_now.changed() => if changed.is_ok() { Wake::Flush } else { Wake::Stop },
-                () = self.reader.appended(), if !self.failing => Wake::Appended,
+                changed = flush_now.changed() => if changed.is_ok() { Wake::FlushNow } else { Wake::Stop },
+                () = tokio::time::sleep_until(retry.unwrap_or(due)), if retry.is_some() => Wake::Retry,
+                () = self.reader.appended(), if self.retry.is_idle() => Wake::Appended,
             };
             match wake {
                 Wake::Stop => break,
-                Wake::Flush => {
-                    self.flush().await;
+                Wake::Flush | Wake::FlushNow => {
+                    if matches!(wake, Wake::FlushNow) {
+                        self.retry.hurry();
+                    }
+                    self.flush(|| stop.is_requested()).await;
                     due = Instant::now() + self.flush_interval + random.below(self.flush_jitter);
                 }
-                Wake::Appended => while self.reader.len() >= self.batch_size && self.write_batch().await {},
+                Wake::Retry => self.flush(|| stop.is_requested()).await,
+                Wake::Appended => {
+                    while self.reader.len() >= self.batch_size && !stop.is_requested() && self.write_batch().await {}
+                }
             }
         }
-        // The last chance does not wait for what a backend asked for.
-        self.not_before = None;
-        self.flush().await;
+        self.retry.last_chance();
+        let last = Instant::now() + LAST_FLUSH;
+        self.flush(|| Instant::now() >= last).await;
         self.plugin.close().await;
     }
 
-    /// Writes what waits now, batch by batch, up to the first failure; nothing that comes meanwhile.
-    pub async fn flush(&mut self) {
+    /// Writes what waits now, batch by batch, up to the first failure or until it is to end; nothing that comes meanwhile.
+    async fn flush(&mut self, ends: impl Fn() -> bool) {
         let overflow = self.reader.take_overflow();
         if overflow > 0 {
             tracing::warn!(
@@ -156,54 +193,72 @@ impl RunningOutput {
                 "Metric buffer overflow; {overflow} metrics have been dropped"
             );
         }
+        self.expire();
         let waiting = self.reader.len();
+        if waiting == 0 && self.retry.may_write() {
+            // What failed before has gone meanwhile.
+            self.retry.succeeded();
+        }
         for _ in 0..=waiting / self.batch_size {
-            if self.reader.is_empty() || !self.write_batch().await {
+            if self.reader.is_empty() || ends() || !self.write_batch().await {
                 break;
             }
         }
         tracing::debug!(plugin = &*self.name, size = self.reader.len(), limit = self.reader.limit(), "buffer fullness");
     }
 
-    /// Writes the oldest batch; `false` if it failed, or if the backend wants to be left alone for now.
+    /// Writes the oldest batch; `false` if it failed, or if it is not yet time to try again.
     async fn write_batch(&mut self) -> bool {
-        if self.not_before.is_some_and(|time| Instant::now() < time) {
+        if !self.retry.may_write() {
             return false;
+        }
+        if self.retry.begin() {
+            self.stats.retries.increment();
         }
         if !self.connected && !self.connect_again().await {
-            self.failing = true;
             return false;
         }
+        self.expire();
         let batch = self.reader.take(self.batch_size).await;
         if batch.is_empty() {
             self.reader.resolve(Resolution::Done);
-            self.failing = false;
+            self.retry.succeeded();
             return true;
         }
         let started = Instant::now();
         let outcome = self.write_with_warnings(&batch).await;
         self.stats.write_time.record(started.elapsed());
-        let (resolution, ok) = match outcome {
-            Ok(()) => {
-                self.stats.written.iter().for_each(|count| count.add(batch.len()));
-                tracing::trace!(plugin = &*self.name, count = batch.len(), elapsed = ?started.elapsed(), "wrote batch");
-                (Resolution::Done, true)
+        let (resolution, ok) = if outcome.is_clean() {
+            self.stats.written.iter().for_each(|count| count.add(batch.len()));
+            tracing::trace!(plugin = &*self.name, count = batch.len(), elapsed = ?started.elapsed(), "wrote batch");
+            self.retry.succeeded();
+            (Resolution::Done, true)
+        } else {
+            if let Some(quarantine) = &mut self.quarantine
+                && !outcome.rejections.is_empty()
+            {
+                quarantine.keep(&batch, &outcome.rejections).await;
             }
-            Err(error) => {
-                self.not_before = error.retry_after.map(|time| Instant::now() + time);
-                self.failed(batch.len(), error)
-            }
+            self.failed(outcome)
         };
         drop(batch);
         self.reader.resolve(resolution);
-        self.failing = !ok;
         ok
     }
 
-    async fn write_with_warnings(&mut self, batch: &heliograph_core::model::WriteBatch) -> Result<(), WriteError> {
+    /// Drops what is too old, and says so now and then.
+    fn expire(&mut self) {
+        self.expired += self.reader.expire();
+        if self.expired > 0 && self.expiries.admit().is_some() {
+            let count = std::mem::take(&mut self.expired);
+            tracing::warn!(plugin = &*self.name, count, "metrics that waited longer than metric_max_age were dropped");
+        }
+    }
+
+    async fn write_with_warnings(&mut self, batch: &WriteBatch) -> Outcome {
         let mut late = tokio::time::interval_at(Instant::now() + self.flush_interval, self.flush_interval);
         late.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut write = self.plugin.write(batch);
+        let mut write = std::pin::pin!(split::write(&mut *self.plugin, batch));
         loop {
             tokio::select! {
                 outcome = &mut write => return outcome,
@@ -212,29 +267,41 @@ impl RunningOutput {
         }
     }
 
-    /// Counts and logs a failed write, and says what stays.
-    fn failed(&self, len: usize, error: WriteError) -> (Resolution, bool) {
+    /// Counts and logs a failed write; says what stays, and whether to go on with the next.
+    fn failed(&mut self, outcome: Outcome) -> (Resolution, bool) {
         self.stats.write_errors.iter().for_each(Count::increment);
-        let (written, rejected) = (error.written.len(), error.rejected.len());
-        self.stats.written.iter().for_each(|count| count.add(written));
+        let rejected = outcome.rejected();
+        self.stats.written.iter().for_each(|count| count.add(outcome.written));
         self.stats.rejected.iter().for_each(|count| count.add(rejected));
-        let mut gone = vec![false; len];
-        error.written.iter().chain(&error.rejected).filter(|&&i| i < len).for_each(|&i| gone[i] = true);
-        let keep: Vec<usize> = (0..len).filter(|&i| !gone[i]).collect();
-        // The agent's line, not the plugin's: a failed write does not count among the plugin's own errors.
-        tracing::error!(
-            output = &*self.name,
-            rejected,
-            kept = keep.len(),
-            error = %Chain(&*error.source),
-            "error writing to {}", self.name
-        );
-        let progress = written + rejected > 0;
-        match keep.len() {
-            0 => (Resolution::Done, progress),
-            kept if kept == len => (Resolution::Keep, false),
-            _ => (Resolution::KeepSome(keep), progress),
+        let progress = outcome.written + rejected > 0;
+        match outcome.retry_after {
+            Some(pause) if progress => self.retry.pause(pause),
+            None if progress => self.retry.succeeded(),
+            pause => drop(self.retry.failed(pause)),
         }
+        let retry_in = self.retry.due().map(|due| due.duration_since(Instant::now()));
+        // A backend that refuses some of every batch does not slow the output down: the line could come a thousand
+        // times a second.
+        let suppressed = if retry_in.is_some() { Some(0) } else { self.refusals.admit() };
+        if let Some(suppressed) = suppressed {
+            // The agent's line, not the plugin's: a failed write does not count among the plugin's own errors.
+            tracing::error!(
+                output = &*self.name,
+                rejected,
+                kept = outcome.keep.len(),
+                retry_in = retry_in.map(tracing::field::debug),
+                suppressed = (suppressed > 0).then_some(suppressed),
+                error = outcome.reason(),
+                "error writing to {}",
+                self.name
+            );
+        }
+        let resolution = match outcome.keep {
+            keep if keep.is_empty() => Resolution::Done,
+            _ if !progress => Resolution::Keep,
+            keep => Resolution::KeepSome(keep),
+        };
+        (resolution, progress)
     }
 
     async fn connect_again(&mut self) -> bool {
@@ -242,7 +309,8 @@ impl RunningOutput {
             Ok(()) => self.connected = true,
             Err(error) => {
                 self.stats.startup_errors.increment();
-                tracing::error!(plugin = &*self.name, error = %Chain(error.cause()), "not connected");
+                let retry_in = self.retry.failed(None);
+                tracing::error!(plugin = &*self.name, ?retry_in, error = %Chain(error.cause()), "not connected");
             }
         }
         self.connected
@@ -250,81 +318,4 @@ impl RunningOutput {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-
-    use async_trait::async_trait;
-    use heliograph_core::model::{Batch, Kind, SeriesBuilder, WriteBatch};
-
-    use super::*;
-    use crate::journal::Journal;
-    use crate::pipeline::stop;
-
-    /// Notes when it is written to, and asks for a minute and a half at the first attempt.
-    struct Busy(Arc<Mutex<Vec<Instant>>>);
-
-    #[async_trait]
-    impl Output for Busy {
-        async fn connect(&mut self) -> Result<(), StartError> {
-            Ok(())
-        }
-
-        async fn write(&mut self, _: &WriteBatch) -> Result<(), WriteError> {
-            let mut times = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            times.push(Instant::now());
-            match times.len() {
-                1 => Err(WriteError { retry_after: Some(Duration::from_secs(90)), ..WriteError::retry("busy") }),
-                _ => Ok(()),
-            }
-        }
-    }
-
-    /// Seconds after the start at which writes were tried, with one metric that waits and a stop after `running` seconds.
-    async fn attempts(running: u64) -> Vec<u64> {
-        let times = Arc::new(Mutex::new(Vec::new()));
-        let slot = OutputSlot {
-            name: "outputs.busy".into(),
-            id: "1".into(),
-            carried: WriteBatch::new(),
-            admit: Box::new(|batch| Some(batch.clone())),
-            limit: 100,
-            added: Count::default(),
-            dropped: vec![],
-            size: Count::default(),
-        };
-        let plan = OutputPlan {
-            name: "outputs.busy".into(),
-            plugin: Box::new(Busy(times.clone())),
-            slot,
-            flush_interval: Duration::from_secs(10),
-            flush_jitter: Duration::ZERO,
-            batch_size: 10,
-            startup_errors: StartupErrorBehavior::default(),
-            stats: OutputStats::default(),
-        };
-        let (slot, running_output) = plan.split(Connected::Yes);
-        let (journal, mut readers) = Journal::start(None, vec![slot], 1).await.expect("nothing can fail in memory");
-        let mut batch = Batch::new();
-        batch.start(SeriesBuilder::new().start(b"m").build(), 0, Kind::Untyped);
-        journal.append(batch);
-        let (stopper, stop) = stop::channel();
-        let (_flush, flush_now) = watch::channel(0);
-        let begin = Instant::now();
-        let task = tokio::spawn(running_output(readers.remove(0)).run(stop, flush_now));
-        tokio::time::sleep(Duration::from_secs(running)).await;
-        stopper.stop();
-        task.await.expect("the output ends");
-        let times = times.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        times.iter().map(|time| time.duration_since(begin).as_secs()).collect()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_backend_is_left_alone_for_as_long_as_it_asks() {
-        assert_eq!(attempts(200).await, [10, 100]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_last_attempt_does_not_wait() {
-        assert_eq!(attempts(55).await, [10, 55]);
-    }
-}
+mod tests;
