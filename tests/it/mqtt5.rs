@@ -223,6 +223,30 @@ fn what_was_acknowledged_from_the_disk_survives_a_kill() {
 }
 
 #[test]
+fn a_full_window_does_not_wait_for_the_commit_interval() {
+    const WINDOW: usize = 20;
+    // With 3.1.1 it is the broker's and has to be learnt; with 5 this broker goes by what it is told.
+    for protocol in ["protocol = \"3.1.1\"", "protocol = \"5\"\n  receive_maximum = 20"] {
+        let mut broker = Mosquitto::quiet(&format!("log_type all\nmax_inflight_messages {WINDOW}\n"));
+        broker.restart();
+        let disk = "[agent]\n  buffer_strategy = \"disk\"\n  buffer_directory = \"journal\"\n  buffer_commit_interval = \"1h\"\n";
+        let config = keeping(&broker, free_port(), "").replacen("[agent]\n", disk, 1);
+        let config = config.replace("protocol = \"5\"", protocol);
+        let agent = heliograph(&config).start();
+        broker.wait_for_subscriptions(1);
+        let mut publisher = broker.publisher();
+        (1..=500).for_each(|i| publisher.publish("plant/a", i.to_string()));
+        publisher.finish();
+        // An interval of an hour would be the end of it at the first full window.
+        wait_for("all but the last window is acknowledged", || match acknowledged(&broker) {
+            count if count >= 500 - WINDOW => Ok(()),
+            count => Err(format!("{count}, {protocol}")),
+        });
+        assert_eq!(agent.stop().code(), 0);
+    }
+}
+
+#[test]
 fn releases_of_an_earlier_process_are_answered() {
     let broker = Mosquitto::start();
     let graphite = free_port();

@@ -1,6 +1,8 @@
 //! What the handler does for acknowledgements: it notes what waits, keeps to the limit, and hurries when it must.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use heliograph_core::accumulator::Delivery;
 use rumqttc::QoS;
@@ -12,11 +14,16 @@ use super::config::Settings;
 
 /// A window that no broker of note stays below, so that a few messages an hour need no commit of their own.
 const LEAST_WINDOW: usize = 10;
+/// When it is asked again for a watermark to move: a commit that came in between, of another input's metrics, may have taken
+/// the first request for its own while ours were still on their way.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// The connections of an input, seen from the handler.
 pub struct Acknowledge {
     pub delivery: Delivery,
     links: Vec<Link>,
+    /// The window that a broker of MQTT 5 is told; not every one keeps to it.
+    known: usize,
     limit: u64,
     /// True once the agent is about to end: what is in flight then is the broker's to send again.
     stopping: watch::Receiver<bool>,
@@ -39,14 +46,15 @@ struct Link {
 impl Acknowledge {
     /// Starts a task for each connection; they end with the pipeline.
     pub fn new(settings: &Settings, delivery: Delivery, handles: Vec<Handle>, stopping: watch::Receiver<bool>) -> Self {
-        let window = settings.window.map_or(LEAST_WINDOW, usize::from).min(LEAST_WINDOW);
+        let known = settings.window.map_or(usize::MAX, usize::from);
+        let window = known.min(LEAST_WINDOW);
         let start = |handle: Handle| {
             let Handle { requests, acks } = handle;
             tokio::spawn(acknowledge(acks.clone(), delivery.watermark.clone(), requests));
             Link { acks, window, epoch: 0 }
         };
         let links = handles.into_iter().map(start).collect();
-        Self { links, delivery, limit: settings.max_undelivered, stopping }
+        Self { delivery, links, known, limit: settings.max_undelivered, stopping }
     }
 
     /// Notes a message of this number that came by a connection.
@@ -67,9 +75,18 @@ impl Acknowledge {
             (link.epoch, link.window) = (epoch, link.window.min(LEAST_WINDOW));
         }
         if waiting >= link.window {
-            link.window = waiting;
+            link.window = waiting.min(self.known);
             self.delivery.hurry.ask();
         }
+    }
+
+    /// Hurries on while a window stays full, for as long as it is waited for.
+    pub async fn hurry_on(&self) -> Infallible {
+        while self.links.iter().any(|link| link.acks.len() >= link.window) {
+            tokio::time::sleep(AGAIN).await;
+            self.delivery.hurry.ask();
+        }
+        std::future::pending().await
     }
 
     /// Waits until few enough messages up to this one are on their way, and lets the broker wait for us.
@@ -78,6 +95,7 @@ impl Acknowledge {
         while newest.saturating_sub(*delivery.watermark.borrow_and_update()) >= *limit && !*stopping.borrow() {
             delivery.hurry.ask();
             tokio::select! {
+                () = tokio::time::sleep(AGAIN) => {}
                 moved = delivery.watermark.changed() => if moved.is_err() { break },
                 told = stopping.changed() => if told.is_err() { break },
             }

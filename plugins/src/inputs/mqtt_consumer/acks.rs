@@ -43,21 +43,25 @@ impl Acks {
         self.lock().epoch
     }
 
-    /// A connection has begun or ended. What was on its way through the channel of the old one is gone.
+    /// A connection has begun or ended. What waits, and what was on its way through the channel of the old one, is void.
     pub fn turn(&self) {
         let mut state = self.lock();
+        state.waiting.clear();
         state.epoch += 1;
         state.first_sent = false;
     }
 
-    /// How many wait.
+    /// How many wait on the connection at hand.
     pub fn len(&self) -> usize {
         self.lock().waiting.len()
     }
 
     /// A message waits; messages come in ascending order.
     pub fn push(&self, message: u64, ack: Ack) {
-        self.lock().waiting.push_back((message, ack));
+        let mut state = self.lock();
+        if ack.epoch == state.epoch {
+            state.waiting.push_back((message, ack));
+        }
     }
 
     /// All up to this message is safe: gives the first of those that wait, to be sent through the client's channel;
@@ -88,13 +92,10 @@ impl Acks {
 
 impl State {
     fn next(&mut self) -> Option<Ack> {
-        while self.waiting.front().is_some_and(|(message, _)| *message <= self.safe) {
-            let (_, ack) = self.waiting.pop_front()?;
-            if ack.epoch == self.epoch {
-                return Some(ack);
-            }
+        if self.waiting.front()?.0 > self.safe {
+            return None;
         }
-        None
+        self.waiting.pop_front().map(|(_, ack)| ack)
     }
 }
 
@@ -143,8 +144,11 @@ mod tests {
         assert_eq!(packet(acks.first(1)), Some(1));
         acks.turn();
         assert_eq!(packet(acks.first(2)), None, "the connection is gone");
+        let stale = Ack { epoch: acks.epoch() - 1, packet: 9, qos: QoS::AtLeastOnce };
         acks.turn();
+        acks.push(3, stale);
         waiting(&acks, 4..=5);
+        assert_eq!(acks.len(), 2);
         assert_eq!(packet(acks.first(3)), None);
         assert_eq!(packet(acks.first(5)), Some(4));
         assert_eq!(packet(acks.next()), Some(5));

@@ -128,7 +128,7 @@ impl Consumer {
 
     /// Handles messages until the connections are gone; then hands on the rest.
     pub async fn run(mut self, mut lots: mpsc::Receiver<Lot>) {
-        while let Some(lot) = lots.recv().await {
+        while let Some(lot) = next(&mut lots, self.acknowledge.as_ref()).await {
             if let Err(error) = self.handle(lot).await {
                 tracing::error!(plugin = &**self.accumulator.plugin(), error = %error, "giving up");
                 return;
@@ -210,6 +210,16 @@ impl Consumer {
                 labels.apply(&message.topic, accumulator, before, stats);
             }
         }
+    }
+}
+
+/// The next lot; none comes after the end of all connections.
+async fn next(lots: &mut mpsc::Receiver<Lot>, acknowledge: Option<&Acknowledge>) -> Option<Lot> {
+    let Some(acknowledge) = acknowledge else { return lots.recv().await };
+    tokio::select! {
+        biased;
+        lot = lots.recv() => lot,
+        never = acknowledge.hurry_on() => match never {},
     }
 }
 

@@ -29,7 +29,7 @@ pub struct Message {
     pub packet: u16,
     pub qos: QoS,
     pub retain: bool,
-    /// Only from MQTT 5, and only if there are some.
+    /// Only from MQTT 5, and only if there are some that are asked for.
     pub properties: Option<Box<Properties>>,
 }
 

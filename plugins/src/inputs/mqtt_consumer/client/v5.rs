@@ -23,7 +23,7 @@ use rumqttc::QoS;
 /// at a time, so one place is enough. With more, a broker that lowers its receive maximum later would let the library
 /// count its packets past the end.
 const OUTGOING: u16 = 1;
-/// Shortest that the library takes.
+/// Shortest keepalive that the library takes.
 pub const SHORTEST_KEEPALIVE: Duration = Duration::from_secs(5);
 /// In the place of pings that the broker does not want: the library cannot do without.
 const RARELY: Duration = Duration::from_secs(86_400);
@@ -35,6 +35,8 @@ pub struct Client {
     releases: bool,
     aliases: Aliases,
     alias_maximum: u16,
+    /// Somebody looks at properties.
+    keeps_properties: bool,
     keepalive: Option<Duration>,
 }
 
@@ -48,6 +50,7 @@ impl Client {
             releases: settings.keeps_releases(),
             aliases: Aliases::new(alias_maximum),
             alias_maximum,
+            keeps_properties: settings.properties.is_some(),
             keepalive: Some(settings.keepalive),
         };
         Ok((client, requests))
@@ -148,7 +151,7 @@ impl Client {
         let Publish { qos, retain, topic, pkid, payload, properties, .. } = publish;
         let alias = properties.as_ref().and_then(|properties| properties.topic_alias);
         let topic = self.aliases.resolve(alias, topic).map_err(|error| Failure::Lost(error.into()))?;
-        let properties = properties.and_then(|properties| {
+        let properties = properties.filter(|_| self.keeps_properties).and_then(|properties| {
             let (user, expiry) = (properties.user_properties, properties.message_expiry_interval);
             (!user.is_empty() || expiry.is_some()).then(|| Box::new(Properties { user, expiry }))
         });
