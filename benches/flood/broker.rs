@@ -34,17 +34,22 @@ pub fn broker(load: &Load) -> Outcome<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("{}", listener.local_addr()?.port());
     let (mut stream, _) = listener.accept()?;
-    packet(&mut stream)?;
-    stream.write_all(&[0x20, 2, 0, 0])?;
+    let (_, connect) = packet(&mut stream)?;
+    // Behind the length and the name of the protocol stands its level. MQTT 5 has properties everywhere, here none.
+    let is_5 = connect.get(6) == Some(&5);
+    stream.write_all(if is_5 { &[0x20, 3, 0, 0, 0] } else { &[0x20, 2, 0, 0] })?;
     loop {
         let (first, body) = packet(&mut stream)?;
-        if first >> 4 == 8 {
+        if first >> 4 == 8 && is_5 {
+            stream.write_all(&[0x90, 4, body[0], body[1], 0, load.qos])?;
+            break;
+        } else if first >> 4 == 8 {
             stream.write_all(&[0x90, 3, body[0], body[1], load.qos])?;
             break;
         }
     }
     let acknowledged = Acknowledged::listen(stream.try_clone()?);
-    let packets = Packets::new(load.qos);
+    let packets = Packets::new(load.qos, is_5);
     println!("sending");
     let pause = if load.rate == 0 { Duration::ZERO } else { Duration::from_secs_f64(1.0 / load.rate as f64) };
     // As many at once: ten milliseconds of a steady rate.
@@ -137,11 +142,11 @@ struct Packets {
 }
 
 impl Packets {
-    fn new(qos: u8) -> Self {
+    fn new(qos: u8, is_5: bool) -> Self {
         let (mut all, mut offsets) = (Vec::new(), vec![0]);
         for i in 0..DEVICES {
             let (topic, body) = device(i);
-            let length = 2 + topic.len() + body.len() + if qos > 0 { 2 } else { 0 };
+            let length = 2 + topic.len() + body.len() + if qos > 0 { 2 } else { 0 } + usize::from(is_5);
             all.push(0x30 | qos << 1);
             if length < 128 {
                 all.push(length as u8);
@@ -153,6 +158,7 @@ impl Packets {
             if qos > 0 {
                 all.extend((i as u16 + 1).to_be_bytes());
             }
+            all.extend(is_5.then_some(0));
             all.extend(body.as_bytes());
             offsets.push(all.len());
         }

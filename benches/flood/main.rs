@@ -57,16 +57,18 @@ fn measure(args: &[String]) -> Outcome<()> {
     let steady = Load { messages: 10 * rate, qos, rate, window: 0 };
     let bare = best(&|| run_bare(&flood))?;
     bare.print("bare rumqttc subscriber", &bare);
-    best(&|| run_agent(&flood, "lines", false))?.print("JSON to Graphite lines", &bare);
-    best(&|| run_agent(&flood, "requests", false))?.print("JSON to remote-write", &bare);
+    best(&|| run_agent(&flood, "lines", ""))?.print("JSON to Graphite lines", &bare);
+    best(&|| run_agent(&flood, "requests", ""))?.print("JSON to remote-write", &bare);
     for sink in ["lines", "requests"] {
-        run_agent(&steady, sink, false)?.print(&format!("{sink}, {rate} a second"), &bare);
+        run_agent(&steady, sink, "")?.print(&format!("{sink}, {rate} a second"), &bare);
     }
     if qos > 0 {
         let (flood, steady) = (Load { window, ..flood }, Load { window, ..steady });
         best(&|| run_bare(&flood))?.print(&format!("bare, window {window}"), &bare);
-        best(&|| run_agent(&flood, "lines", true))?.print("to the disk and lines", &bare);
-        run_agent(&steady, "lines", true)?.print(&format!("the same, {rate} a second"), &bare);
+        for protocol in ["3.1.1", "5"] {
+            best(&|| run_agent(&flood, "lines", protocol))?.print(&format!("disk and lines, MQTT {protocol}"), &bare);
+            run_agent(&steady, "lines", protocol)?.print(&format!("the same, {rate} a second"), &bare);
+        }
     }
     Ok(())
 }
@@ -139,8 +141,9 @@ fn run_bare(load: &Load) -> Outcome<Figures> {
     Figures::of(bare.child.id(), load.messages, began, before)
 }
 
-/// `sink` counts Graphite `lines` or remote-write `requests`; with `disk` nothing is acknowledged before it is synced.
-fn run_agent(load: &Load, sink: &str, disk: bool) -> Outcome<Figures> {
+/// `sink` counts Graphite `lines` or remote-write `requests`. With the version of the protocol in `disk` nothing is
+/// acknowledged before it is synced.
+fn run_agent(load: &Load, sink: &str, disk: &str) -> Outcome<Figures> {
     let mut broker = start_broker(load)?;
     let broker_port = broker.next()?;
     let mut sink_process = Helper::start(&[sink, &(3 * load.messages).to_string()])?;
@@ -155,10 +158,10 @@ fn run_agent(load: &Load, sink: &str, disk: bool) -> Outcome<Figures> {
     let folder = std::env::temp_dir().join(format!("heliograph-flood-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
     let (journal, session) = match disk {
-        false => (String::new(), ""),
-        true => (
+        "" => (String::new(), String::new()),
+        protocol => (
             format!("  buffer_strategy = \"disk\"\n  buffer_directory = {:?}\n", folder.join("journal")),
-            "  persistent_session = true\n  client_id = \"flood\"\n",
+            format!("  protocol = \"{protocol}\"\n  persistent_session = true\n  client_id = \"flood\"\n"),
         ),
     };
     let qos = load.qos;

@@ -149,7 +149,7 @@ impl Default for AgentConfig {
             buffer_max_size: Size::from_mib(1024),
             buffer_max_age: Duration::ZERO,
             buffer_segment_size: Size::ZERO,
-            buffer_commit_interval: Duration::from_millis(5),
+            buffer_commit_interval: Duration::from_millis(10),
             quarantine_directory: String::new(),
             quarantine_max_size: Size::from_mib(10),
             worker_threads: 1,
