@@ -107,6 +107,8 @@ pub struct State {
     pub asleep: bool,
     /// Cursors have moved since they were written down.
     pub cursors_moved: bool,
+    /// They must not wait: one has moved back.
+    pub cursors_urgent: bool,
     /// Segments of which a reader found that they end too early.
     pub damaged: Vec<u64>,
     pub stop: bool,
@@ -273,6 +275,7 @@ impl State {
             hurry: false,
             asleep: false,
             cursors_moved: false,
+            cursors_urgent: false,
             damaged: Vec::new(),
             stop: false,
         }

@@ -80,6 +80,8 @@ impl Writer {
             }
             let due = if state.failing {
                 Some(self.retry_due)
+            } else if state.cursors_urgent {
+                Some(Instant::now())
             } else if let Some(since) = state.pending_since {
                 let now = state.hurry || state.is_crowded();
                 Some(if now { since } else { since + self.commit_interval })
@@ -115,7 +117,8 @@ impl Writer {
             state.damaged.drain(..).for_each(|sequence| log.mark_damaged(sequence));
             log.set_cursors(state.cursors());
             // While the disk fails even an empty commit tells whether it is back.
-            let due = last || !pending.is_empty() || now >= self.cursors_due;
+            let urgent = std::mem::take(&mut state.cursors_urgent);
+            let due = last || urgent || !pending.is_empty() || now >= self.cursors_due;
             let save = state.failing || state.cursors_moved && due;
             (pending, state.needless(), save)
         };

@@ -92,6 +92,11 @@ impl Server {
         self.sent.oldest()
     }
 
+    /// The oldest write that it was sent just now, and another connection before.
+    pub(super) fn oldest_sent_again(&self) -> Option<u64> {
+        self.sent.oldest_sent_again()
+    }
+
     /// After a connection has ended: what the server may not have read of it.
     pub(super) fn unread(&mut self) -> &mut Unread {
         &mut self.sent

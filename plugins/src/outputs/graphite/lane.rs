@@ -143,17 +143,19 @@ impl Lane {
                 return Err(error.into());
             }
             round.sent_again.add(points);
-            drop(server.keep(Buffer { at: Instant::now(), ..lost }));
+            drop(server.keep(Buffer { at: Instant::now(), again: true, ..lost }));
         }
         server.write(lines, round.dial.timeout).await?;
-        *lines = server.keep(Buffer { write: round.write, at: Instant::now(), lines: std::mem::take(lines) });
+        *lines =
+            server.keep(Buffer { write: round.write, at: Instant::now(), again: false, lines: std::mem::take(lines) });
         Ok(())
     }
 
     /// What is not sure to have arrived.
     pub(super) fn doubt(&self) -> Doubt {
         let unread = self.servers.iter().filter_map(Server::oldest_unread).min();
-        Doubt { unread, lost: self.resend.oldest() }
+        let sent_again = self.servers.iter().filter_map(Server::oldest_sent_again).min();
+        Doubt { unread, lost: self.resend.oldest().into_iter().chain(sent_again).min() }
     }
 
     /// If the connection has ended, what the server may not have read of it is to be sent again.

@@ -23,6 +23,8 @@ pub(super) struct Buffer {
     pub(super) write: u64,
     /// When it was handed to the kernel.
     pub(super) at: Instant,
+    /// It was written before, to a connection that broke.
+    pub(super) again: bool,
     pub(super) lines: Vec<u8>,
 }
 
@@ -46,6 +48,13 @@ impl Unread {
     /// Number of the oldest write of which there is a buffer.
     pub(super) fn oldest(&self) -> Option<u64> {
         self.buffers.front().map(|buffer| buffer.write)
+    }
+
+    /// Number of the oldest write that was sent again just now: a server that has broken one connection may not take the next
+    /// one seriously either.
+    pub(super) fn oldest_sent_again(&self) -> Option<u64> {
+        let fresh = |buffer: &&Buffer| buffer.again && buffer.at.elapsed() < AT_WORK;
+        self.buffers.iter().find(fresh).map(|buffer| buffer.write)
     }
 
     /// Takes the oldest buffer out.
@@ -106,7 +115,7 @@ mod tests {
     }
 
     fn buffer(write: u64, lines: &str) -> Buffer {
-        Buffer { write, at: Instant::now(), lines: lines.into() }
+        Buffer { write, at: Instant::now(), again: write % 2 == 0, lines: lines.into() }
     }
 
     #[test]
@@ -149,5 +158,16 @@ mod tests {
         tokio::time::advance(Duration::from_secs(20)).await;
         unread.was_read();
         assert_eq!((unread.oldest(), unread.bytes()), (None, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_sent_again_is_in_doubt_for_a_while() {
+        let mut unread = Unread::new(100);
+        unread.push(buffer(1, "a"));
+        assert_eq!(unread.oldest_sent_again(), None);
+        unread.push(buffer(2, "b"));
+        assert_eq!(unread.oldest_sent_again(), Some(2));
+        tokio::time::advance(AT_WORK).await;
+        assert_eq!(unread.oldest_sent_again(), None);
     }
 }

@@ -161,7 +161,10 @@ impl Reader {
     /// Says which of the writes may have to be made again by another process.
     pub fn doubt(&mut self, doubt: Doubt) {
         let mut state = self.shared.lock();
-        state.slots[self.index].doubts.settle(doubt);
+        if state.slots[self.index].doubts.settle(doubt) {
+            state.cursors_urgent = true;
+            self.shared.wake.notify_one();
+        }
         self.shared.cursors_moved(&mut state);
     }
 
