@@ -95,7 +95,7 @@ fn what_was_not_delivered_comes_again_after_a_kill() {
 }
 
 /// The same with the journal on disk.
-fn keeping_on_disk(broker: &Mosquitto, graphite: u16) -> String {
+pub fn keeping_on_disk(broker: &Mosquitto, graphite: u16) -> String {
     let journal = "[agent]\n  buffer_strategy = \"disk\"\n  buffer_directory = \"journal\"\n";
     keeping(broker, graphite).replacen("[agent]\n", journal, 1)
 }

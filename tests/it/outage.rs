@@ -3,42 +3,14 @@
 use std::time::{Duration, Instant};
 
 use crate::kit::{Behaviour, GraphiteServer, Mosquitto, free_port, heliograph, number_after, wait_for_at_most};
+use crate::mqtt_delivery::keeping_on_disk;
 
 /// For what takes longer than a test usually does.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// A consumer with the journal on disk; the number in a message is the value of its line.
-fn config(broker: u16, graphite: u16, more: &str) -> String {
-    format!(
-        r#"
-[agent]
-  interval = "1s"
-  omit_hostname = true
-  buffer_strategy = "disk"
-  buffer_directory = "journal"
-{more}
-
-[[inputs.mqtt_consumer]]
-  servers = ["tcp://127.0.0.1:{broker}"]
-  topics = ["plant/#"]
-  qos = 1
-  persistent_session = true
-  client_id = "keeper"
-  topic_tag = ""
-  data_format = "value"
-  data_type = "integer"
-
-[[inputs.internal]]
-
-[[outputs.graphite]]
-  servers = ["127.0.0.1:{graphite}"]
-  namepass = ["mqtt_consumer"]
-
-[[outputs.file]]
-  files = ["internal"]
-  namepass = ["internal_*"]
-"#
-    )
+/// The consumer with the journal on disk, with this flush interval; the number in a message is the value of its line.
+fn config(broker: &Mosquitto, graphite: u16, flush: &str) -> String {
+    keeping_on_disk(broker, graphite).replace("flush_interval = \"100ms\"", &format!("flush_interval = \"{flush}\""))
 }
 
 fn numbers(server: &GraphiteServer) -> Vec<u64> {
@@ -54,7 +26,7 @@ fn two_thousand_messages_a_second_through_a_broker_with_its_defaults() {
     let mut broker = Mosquitto::quiet("");
     broker.restart();
     let server = GraphiteServer::start(Behaviour::Reads);
-    let agent = heliograph(&config(broker.port(), server.port(), "")).start();
+    let agent = heliograph(&config(&broker, server.port(), "10s")).start();
     broker.wait_for_session("keeper");
     let mut publisher = broker.publisher();
     let began = Instant::now();
@@ -81,7 +53,7 @@ fn a_backend_that_is_away_for_a_long_time() {
     let mut broker = Mosquitto::quiet("max_queued_messages 0\nmax_inflight_messages 1000\n");
     broker.restart();
     let port = free_port();
-    let agent = heliograph(&config(broker.port(), port, "  flush_interval = \"1s\"\n")).start();
+    let agent = heliograph(&config(&broker, port, "1s")).start();
     broker.wait_for_session("keeper");
     let mut publisher = broker.publisher();
     // The first tenth fills what memory may hold; from then on it must not grow.
