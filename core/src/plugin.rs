@@ -112,6 +112,12 @@ pub trait Output: Send {
     /// Writes a batch, whole if it can. Runs in a task of its own; a slow one holds nobody else back.
     async fn write(&mut self, batch: &WriteBatch) -> Result<(), WriteError>;
 
+    /// Asked at a flush with nothing to write: makes good what does not wait for the next write, such as lines that a broken
+    /// connection has lost.
+    async fn tend(&mut self) -> Result<(), BoxError> {
+        Ok(())
+    }
+
     /// Told before each [`Self::write`], with a number that grows.
     fn begin(&mut self, _write: u64) {}
 

@@ -202,6 +202,7 @@ impl RunningOutput {
         if waiting == 0 && self.retry.may_write() {
             // What failed before has gone meanwhile.
             self.retry.succeeded();
+            self.tend().await;
         }
         for _ in 0..=waiting / self.batch_size {
             if self.reader.is_empty() || ends() || !self.write_batch().await {
@@ -209,6 +210,18 @@ impl RunningOutput {
             }
         }
         tracing::debug!(plugin = &*self.name, size = self.reader.len(), limit = self.reader.limit(), "buffer fullness");
+    }
+
+    /// Lets the output put things in order that do not wait for the next write.
+    async fn tend(&mut self) {
+        if !self.connected {
+            return;
+        }
+        if let Err(error) = self.plugin.tend().await {
+            self.stats.write_errors.iter().for_each(Count::increment);
+            tracing::error!(output = &*self.name, error = %Chain(&*error), "error writing to {}", self.name);
+        }
+        self.reader.doubt(self.plugin.doubt());
     }
 
     /// Writes the oldest batch; `false` if it failed, or if it is not yet time to try again.

@@ -158,10 +158,14 @@ impl Output for Graphite {
         })
     }
 
-    async fn close(&mut self) {
-        // What a connection has lost goes out once more, if it can.
+    /// Sends what a connection has lost once more, if it can.
+    async fn tend(&mut self) -> Result<(), BoxError> {
         self.lanes.iter_mut().for_each(Lane::clear);
-        if let Err(error) = self.send(Instant::now() + PATIENCE, &mut Report::default()).await {
+        self.send(Instant::now() + PATIENCE, &mut Report::default()).await
+    }
+
+    async fn close(&mut self) {
+        if let Err(error) = self.tend().await {
             tracing::error!(plugin = &*self.plugin, error = %error, "what was unread when a connection broke may be lost");
         }
         join_all(self.lanes.iter_mut().map(Lane::close)).await;

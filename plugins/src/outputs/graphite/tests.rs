@@ -361,3 +361,26 @@ fn the_defaults_are_those_of_the_sample() {
     assert_eq!(options.servers(), ["localhost:2003"]);
     assert_eq!(options.timeout.positive(), Some(Duration::from_secs(2)));
 }
+
+#[tokio::test]
+async fn what_was_lost_does_not_wait_for_the_next_write() {
+    let (listener, address) = listen().await;
+    let mut output = graphite(vec![address]);
+    output.connect().await.unwrap();
+    let (stream, _) = listener.accept().await.unwrap();
+    output.begin(7);
+    output.write(&batch(2)).await.unwrap();
+    assert_eq!(output.doubt(), Doubt { unread: Some(7), lost: None });
+    stream.readable().await.unwrap();
+    // Closed with two lines unread: reset.
+    drop(stream);
+    while output.lanes[0].server(0).is_connected() {
+        output.lanes[0].server(0).look();
+        tokio::task::yield_now().await;
+    }
+    output.tend().await.unwrap();
+    assert_eq!(output.doubt(), Doubt { unread: Some(7), lost: Some(7) }, "sent again just now");
+    output.close().await;
+    let (stream, _) = listener.accept().await.unwrap();
+    assert_eq!(read_all(stream).await, "h.m.v 0 1\nh.m.v 1 1\n");
+}

@@ -115,7 +115,7 @@ mod tests {
     }
 
     fn buffer(write: u64, lines: &str) -> Buffer {
-        Buffer { write, at: Instant::now(), again: write % 2 == 0, lines: lines.into() }
+        Buffer { write, at: Instant::now(), again: write.is_multiple_of(2), lines: lines.into() }
     }
 
     #[test]
