@@ -51,17 +51,26 @@ pub struct Delivery {
 
 /// Tells whoever makes messages safe that somebody waits for it, and that it is no use to wait for more of them.
 #[derive(Clone)]
-pub struct Hurry(Arc<dyn Fn() + Send + Sync>);
+pub struct Hurry {
+    ask: Arc<dyn Fn(u64) + Send + Sync>,
+    is_cheap: bool,
+}
 
 impl Hurry {
-    /// Asks by calling this.
-    pub fn new(ask: impl Fn() + Send + Sync + 'static) -> Self {
-        Self(Arc::new(ask))
+    /// Asks by calling this with the number of a message. It is cheap if it costs no more than a commit of the journal, and
+    /// not if outputs write for it.
+    pub fn new(is_cheap: bool, ask: impl Fn(u64) + Send + Sync + 'static) -> Self {
+        Self { ask: Arc::new(ask), is_cheap }
     }
 
-    /// Asks.
-    pub fn ask(&self) {
-        (self.0)();
+    /// Asks for the watermark to reach this message.
+    pub fn ask(&self, message: u64) {
+        (self.ask)(message);
+    }
+
+    /// Whether it may be asked on suspicion.
+    pub fn is_cheap(&self) -> bool {
+        self.is_cheap
     }
 }
 

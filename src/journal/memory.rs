@@ -70,6 +70,10 @@ struct State {
     last: u64,
     /// What inputs wait for, by position.
     origins: VecDeque<(u64, Origin)>,
+    /// For each input the message up to which it waits.
+    wanted: Vec<u64>,
+    /// Position of the newest batch that an input waits for.
+    hurried: u64,
 }
 
 struct Slot {
@@ -94,8 +98,9 @@ impl Journal {
         let slots: Vec<Slot> = outputs.into_iter().map(Slot::new).collect();
         let last = if slots.iter().any(|slot| slot.queue.len() > 0) { CARRIED } else { 0 };
         let count = slots.len();
+        let (origins, wanted) = (VecDeque::new(), vec![0; inputs]);
         let shared = Arc::new(Shared {
-            state: Mutex::new(State { slots, begun: Instant::now(), last, origins: VecDeque::new() }),
+            state: Mutex::new(State { slots, begun: Instant::now(), last, origins, wanted, hurried: 0 }),
             appended: (0..count).map(|_| Notify::new()).collect(),
             watermarks: (0..inputs).map(|_| watch::channel(0).0).collect(),
         });
@@ -108,9 +113,15 @@ impl Journal {
         let batch = Arc::new(batch);
         let mut state = self.0.lock();
         let now = state.now();
-        let State { slots, last, origins, .. } = &mut *state;
+        let State { slots, last, origins, wanted, hurried, .. } = &mut *state;
         *last += 1;
-        origins.extend(batch.origin.map(|origin| (*last, origin)));
+        if let Some(origin) = batch.origin {
+            origins.push_back((*last, origin));
+            // It may have been asked for before it came here.
+            if wanted.get(origin.input as usize).is_some_and(|wanted| origin.message <= *wanted) {
+                *hurried = *last;
+            }
+        }
         for (slot, appended) in slots.iter_mut().zip(&self.0.appended) {
             if batch.is_empty() {
                 break;
@@ -122,6 +133,20 @@ impl Journal {
             appended.notify_one();
         }
         self.0.advance(&mut state);
+    }
+
+    /// An input waits for all up to this message of its own.
+    pub fn hurry(&self, input: usize, message: u64) {
+        let mut state = self.0.lock();
+        let State { origins, wanted, hurried, .. } = &mut *state;
+        if let Some(wanted) = wanted.get_mut(input) {
+            *wanted = message;
+        }
+        let asked = |(_, origin): &&(u64, Origin)| origin.input as usize == input && origin.message <= message;
+        if let Some((position, _)) = origins.iter().rev().find(asked) {
+            *hurried = (*hurried).max(*position);
+            self.0.appended.iter().for_each(Notify::notify_one);
+        }
     }
 
     /// Metrics that wait for any output, each counted for every output that has not written it.
@@ -156,6 +181,13 @@ impl Reader {
     /// Metrics that wait.
     pub fn len(&self) -> usize {
         self.shared.lock().slots[self.index].queue.waiting()
+    }
+
+    /// Whether an input waits for some of what waits here.
+    pub fn is_hurried(&self) -> bool {
+        let state = self.shared.lock();
+        let queue = &state.slots[self.index].queue;
+        queue.waiting() > 0 && queue.done(state.last) < state.hurried
     }
 
     /// Most metrics kept.
@@ -409,5 +441,24 @@ mod tests {
         journal.append(batch(1, "a"));
         let (a, b) = (readers[0].take(1), readers[1].take(1));
         assert!(std::ptr::eq(a.iter().next().unwrap().fields, b.iter().next().unwrap().fields));
+    }
+
+    #[test]
+    fn what_an_input_waits_for_does_not_wait_for_a_full_batch() {
+        let (journal, mut readers) = Journal::new(vec![slot(|b| Some(b.clone()))], 2);
+        journal.append(batch(1, "a"));
+        assert!(!readers[0].is_hurried());
+        // It asks for what is here, and for what is still on its way.
+        journal.hurry(0, 2);
+        assert!(readers[0].is_hurried());
+        write(&mut readers[0]);
+        assert!(!readers[0].is_hurried());
+        journal.append(batch(2, "a"));
+        assert!(readers[0].is_hurried());
+        write(&mut readers[0]);
+        journal.append(batch(3, "a"));
+        assert!(!readers[0].is_hurried());
+        journal.hurry(1, 9);
+        assert!(!readers[0].is_hurried(), "another input");
     }
 }

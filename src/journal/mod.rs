@@ -66,10 +66,16 @@ impl Journal {
         }
     }
 
-    /// Asks for the watermark to move as soon as it can: an input waits for it.
-    pub fn hurry(&self) {
-        if let Self::Disk(journal) = self {
-            journal.hurry();
+    /// Whether messages are safe without the outputs.
+    pub fn is_on_disk(&self) -> bool {
+        matches!(self, Self::Disk(_))
+    }
+
+    /// Asks for the watermark of an input to reach this message as soon as it can: the input waits for it.
+    pub fn hurry(&self, input: usize, message: u64) {
+        match self {
+            Self::Memory(journal) => journal.hurry(input, message),
+            Self::Disk(journal) => journal.hurry(),
         }
     }
 
@@ -118,6 +124,15 @@ impl Reader {
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether an input waits for what waits here, so that it is no use to wait for a full batch.
+    pub fn is_hurried(&self) -> bool {
+        match self {
+            Self::Memory(reader) => reader.is_hurried(),
+            // The disk has what the input waits for.
+            Self::Disk(_) => false,
+        }
     }
 
     /// Most metrics kept in memory.

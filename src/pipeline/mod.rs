@@ -213,7 +213,7 @@ impl Outputs {
         for (index, input) in inputs.iter_mut().enumerate() {
             let watermark = self.journal.watermark(index);
             let journal = self.journal.clone();
-            let hurry = Hurry::new(move || journal.hurry());
+            let hurry = Hurry::new(journal.is_on_disk(), move |message| journal.hurry(index, message));
             input.delivery = Some(Delivery { input: index as u32, watermark, hurry });
         }
     }

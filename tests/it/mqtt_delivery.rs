@@ -10,7 +10,7 @@ use crate::kit::{
 const MESSAGES: u64 = 500;
 
 /// A consumer with a session that the broker keeps, which writes to Graphite; its own figures go to `internal`.
-fn keeping(broker: &Mosquitto, graphite: u16) -> String {
+pub fn keeping(broker: &Mosquitto, graphite: u16) -> String {
     format!(
         r#"
 [agent]

@@ -176,7 +176,10 @@ impl RunningOutput {
                 }
                 Wake::Retry => self.flush(|| stop.is_requested()).await,
                 Wake::Appended => {
-                    while self.reader.len() >= self.batch_size && !stop.is_requested() && self.write_batch().await {}
+                    while (self.reader.len() >= self.batch_size || self.reader.is_hurried())
+                        && !stop.is_requested()
+                        && self.write_batch().await
+                    {}
                 }
             }
         }

@@ -128,7 +128,7 @@ impl Consumer {
 
     /// Handles messages until the connections are gone; then hands on the rest.
     pub async fn run(mut self, mut lots: mpsc::Receiver<Lot>) {
-        while let Some(lot) = next(&mut lots, self.acknowledge.as_ref()).await {
+        while let Some(lot) = next(&mut lots, self.acknowledge.as_mut()).await {
             if let Err(error) = self.handle(lot).await {
                 tracing::error!(plugin = &**self.accumulator.plugin(), error = %error, "giving up");
                 return;
@@ -214,7 +214,7 @@ impl Consumer {
 }
 
 /// The next lot; none comes after the end of all connections.
-async fn next(lots: &mut mpsc::Receiver<Lot>, acknowledge: Option<&Acknowledge>) -> Option<Lot> {
+async fn next(lots: &mut mpsc::Receiver<Lot>, acknowledge: Option<&mut Acknowledge>) -> Option<Lot> {
     let Some(acknowledge) = acknowledge else { return lots.recv().await };
     tokio::select! {
         biased;

@@ -37,6 +37,8 @@ impl Client {
         }
         self.events.mqtt_options = options(settings, server, id)?;
         self.events.network_options.set_connection_timeout(patience.as_secs_f64().ceil() as u64);
+        // Acknowledgements are small, and the broker waits for them.
+        self.events.network_options.set_tcp_nodelay(true);
         Ok(())
     }
 
