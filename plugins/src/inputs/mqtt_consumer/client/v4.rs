@@ -37,8 +37,9 @@ impl Client {
         }
         self.events.mqtt_options = options(settings, server, id)?;
         self.events.network_options.set_connection_timeout(patience.as_secs_f64().ceil() as u64);
-        // Acknowledgements are small, and the broker waits for them.
-        self.events.network_options.set_tcp_nodelay(true);
+        // With a session acknowledgements go out in groups, and the broker waits for them. Else the library writes one or a
+        // few at a time, which the system had better put together.
+        self.events.network_options.set_tcp_nodelay(settings.options.persistent_session);
         Ok(())
     }
 

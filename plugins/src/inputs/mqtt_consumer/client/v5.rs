@@ -68,8 +68,6 @@ impl Client {
         let patience = patience.as_secs_f64().ceil() as u64;
         let mut network = options.network_options();
         network.set_connection_timeout(patience);
-        // Acknowledgements are small, and the broker waits for them.
-        network.set_tcp_nodelay(true);
         options.set_connection_timeout(patience).set_network_options(network);
         self.events.options = options;
         Ok(())
