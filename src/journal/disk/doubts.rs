@@ -30,9 +30,8 @@ impl Doubts {
         self.writes.push_back((write, stand));
     }
 
-    /// What the output knows of its writes by now; true if some were lost that were not before.
-    pub fn settle(&mut self, doubt: Doubt) -> bool {
-        let is_news = doubt.lost.is_some_and(|lost| self.lost.is_none_or(|before| lost < before));
+    /// What the output knows of its writes by now.
+    pub fn settle(&mut self, doubt: Doubt) {
         self.lost = doubt.lost;
         let oldest = doubt.lost.into_iter().chain(doubt.unread).min();
         while let Some((write, _)) = self.writes.front()
@@ -40,7 +39,6 @@ impl Doubts {
         {
             self.writes.pop_front();
         }
-        is_news
     }
 
     /// Where the oldest write in doubt began: what comes after must stay on the disk.

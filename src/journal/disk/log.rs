@@ -243,7 +243,7 @@ impl Log {
         }
     }
 
-    /// Segments that went although not every output was done with them, since the last call.
+    /// Segments that went for the size or their age, since the last call.
     pub fn take_dropped(&mut self) -> Vec<Segment> {
         std::mem::take(&mut self.dropped)
     }

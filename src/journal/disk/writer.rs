@@ -145,7 +145,10 @@ impl Writer {
         let mut guard = self.shared.lock();
         let state = &mut *guard;
         state.segments = log.segments().collect();
-        log.take_dropped().iter().for_each(|segment| stats.lost_bytes.add(segment.bytes as usize));
+        // What was only kept since a backend may not have read it is not lost with its file.
+        let delivered = state.delivered();
+        let lost = log.take_dropped().into_iter().filter(|segment| segment.last.position > delivered);
+        lost.for_each(|segment| stats.lost_bytes.add(segment.bytes as usize));
         let before = state.durable;
         state.advance_durable(log.synced());
         if let Ok(oversized) = outcome {

@@ -158,14 +158,22 @@ impl Reader {
         slot.doubts.begin(write, slot.stand());
     }
 
-    /// Says which of the writes may have to be made again by another process.
+    /// Says which of the writes may have to be made again by another process. An output says so at every flush: only a change
+    /// is worth a commit, and one that moves the cursor back does not wait.
     pub fn doubt(&mut self, doubt: Doubt) {
         let mut state = self.shared.lock();
-        if state.slots[self.index].doubts.settle(doubt) {
+        let doubts = &mut state.slots[self.index].doubts;
+        let before = doubts.repeat();
+        doubts.settle(doubt);
+        let after = doubts.repeat();
+        if after == before {
+            return;
+        }
+        self.shared.cursors_moved(&mut state);
+        if after.is_some() {
             state.cursors_urgent = true;
             self.shared.wake.notify_one();
         }
-        self.shared.cursors_moved(&mut state);
     }
 
     /// Says what became of the metrics taken last.

@@ -614,3 +614,35 @@ async fn another_process_repeats_what_waited_to_be_sent_again() {
     test.commit();
     assert_eq!(after_a_crash(&test).await, [0; 0]);
 }
+
+#[tokio::test]
+async fn an_output_without_work_costs_no_commit() {
+    let mut test = test(LIMITS, &["a"]);
+    test.append(0..3);
+    test.readers[0].begin(1);
+    test.write(0, 3, Resolution::Done).await;
+    test.readers[0].doubt(Doubt { unread: Some(1), lost: None });
+    test.commit();
+    let before = test.disk.syncs();
+    test.readers[0].doubt(Doubt { unread: Some(1), lost: None });
+    test.writer.step(true);
+    assert_eq!(test.disk.syncs(), before);
+    test.readers[0].doubt(Doubt { unread: Some(1), lost: Some(1) });
+    test.writer.step(true);
+    assert_eq!(test.disk.syncs(), before + 1, "the cursor moves back");
+}
+
+#[tokio::test]
+async fn a_file_that_was_only_kept_in_doubt_is_not_lost() {
+    let mut test = test(Limits { size: 8000, ..LIMITS }, &["a"]);
+    for (write, from) in (1..=40).zip((0..4000).step_by(100)) {
+        test.append(from..from + 100);
+        test.commit();
+        test.readers[0].begin(write);
+        test.write(0, 100, Resolution::Done).await;
+        test.readers[0].doubt(Doubt { unread: Some(1), lost: None });
+    }
+    test.commit();
+    assert_eq!((test.stats.lost.get(), test.stats.lost_bytes.get()), (0, 0));
+    assert!(test.stats.bytes.get() <= 8000);
+}
