@@ -11,10 +11,11 @@ mod journal;
 mod log;
 mod segment;
 mod state;
+mod stats;
 mod storage;
 mod writer;
 
 pub use codec::{Decoder, Encoder};
 pub use journal::{Journal, Reader, Settings};
 pub use log::Limits;
-pub use state::JournalStats;
+pub use stats::JournalStats;

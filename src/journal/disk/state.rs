@@ -6,64 +6,19 @@ use std::time::Duration;
 
 use heliograph_core::clock::Clock;
 use heliograph_core::model::{Batch, Origin};
-use heliograph_core::stats::{Count, MeanTime, StatSeries, Stats};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::doubts::{Doubts, Stand};
 use super::log::{Moment, Segment};
 use super::segment::{Cursor, Place};
+use super::stats::JournalStats;
 use super::storage::Disk;
 use crate::journal::memory::OutputSlot;
 use crate::journal::queue::Queue;
 
 /// Metrics that are held in memory: those that are not safe yet, and of the others the newest, for outputs that keep up.
 const TAIL: u64 = 20_000;
-
-/// The figures of the journal, as `internal_journal`.
-#[derive(Clone, Default)]
-pub struct JournalStats {
-    /// Bytes of all files.
-    pub bytes: Count,
-    /// Files.
-    pub segments: Count,
-    /// Metrics appended.
-    pub appended: Count,
-    /// Metrics that are safe on the disk.
-    pub synced: Count,
-    /// Commits.
-    pub commits: Count,
-    /// Time of a commit.
-    pub commit_time: MeanTime,
-    /// Failures of the disk.
-    pub errors: Count,
-    /// Metrics that went before an output was done with them, counted once for each such output.
-    pub lost: Count,
-    /// Bytes of segments that went so, and of writes that were cut off.
-    pub lost_bytes: Count,
-    /// 1 while metrics wait in memory only, since the disk fails.
-    pub in_memory: Count,
-}
-
-impl JournalStats {
-    /// Those of the registry.
-    pub fn new(stats: &Stats) -> Self {
-        let series = StatSeries::new("journal", &[]);
-        let count = |field| stats.count(&series, field);
-        Self {
-            bytes: count("bytes"),
-            segments: count("segments"),
-            appended: count("metrics_appended"),
-            synced: count("metrics_synced"),
-            commits: count("commits"),
-            commit_time: stats.mean_time(&series, "commit_time_ns"),
-            errors: count("errors"),
-            lost: count("metrics_lost"),
-            lost_bytes: count("bytes_lost"),
-            in_memory: count("in_memory"),
-        }
-    }
-}
 
 /// What all ends hold together.
 pub struct Shared {
